@@ -1,0 +1,18 @@
+"""Building blocks: attention gates and the convolutions around them."""
+
+from ag_networks.blocks.attention_gate import AttentionGate, MultiAttentionGate
+from ag_networks.blocks.convolution import ConvBlock, ConvNormAct, UpBlock, UpConvNormAct
+from ag_networks.blocks.gating_signal import GatingSignal
+from ag_networks.blocks.normalization import NORMALIZATIONS, AttentionNormalization
+
+__all__ = [
+    "NORMALIZATIONS",
+    "AttentionGate",
+    "AttentionNormalization",
+    "ConvBlock",
+    "ConvNormAct",
+    "GatingSignal",
+    "MultiAttentionGate",
+    "UpBlock",
+    "UpConvNormAct",
+]
