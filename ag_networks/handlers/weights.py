@@ -1,0 +1,76 @@
+"""Weights in, and errors of users out, for the bundles' configs."""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["file_digest", "load_weights", "or_exit"]
+
+_logger = logging.getLogger(__name__)
+
+
+def or_exit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function; a ``ValueError`` or ``OSError`` of it ends the program with its message instead of a traceback.
+
+    For calls in a bundle's config, where MONAI would wrap the error in several others.
+
+    Raises:
+        SystemExit: with the message, on one line, and a non-zero exit code.
+    """
+    try:
+        return function(*args, **kwargs)
+    except (ValueError, OSError) as error:
+        text: object = error
+        if isinstance(error, OSError) and error.filename:
+            text = f"{error.strerror}: {Path(error.filename).name}"
+        raise SystemExit(f"error: {' '.join(str(text).split())}") from None
+
+
+def load_weights(network: torch.nn.Module, path: str | Path, *, device: torch.device | str = "cpu") -> None:
+    """Load a checkpoint into a network; every parameter must be there and fit.
+
+    Args:
+        network: the network, which is changed in place.
+        path: a state dict, alone or under the key ``model`` or ``network``.
+        device: where to read it to.
+
+    Raises:
+        ValueError: if the file is missing, no checkpoint, or that of another network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path.name} was not found in the folder '{path.parent.name}'.")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"checkpoint {path.name} is corrupt or none ({_first_line(error)}).") from None
+    if isinstance(state, dict):
+        state = next((state[key] for key in ("model", "network") if key in state), state)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"checkpoint {path.name} holds no state dict; expected parameter names and tensors.")
+    own = network.state_dict()
+    missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
+    shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    if missing or extra or shapes:
+        example = sorted([*shapes, *missing, *extra])[0]
+        raise ValueError(
+            f"checkpoint {path.name} belongs to another network: {len(missing)} parameters are missing, {len(extra)} "
+            f"unknown and {len(shapes)} of another shape, for example {example}."
+        )
+    network.load_state_dict(state)
+    _logger.info("weights %s, sha256 %s", path.name, file_digest(path))
+
+
+def file_digest(path: str | Path) -> str:
+    """First 16 digits of a file's SHA-256, or ``missing``."""
+    path = Path(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -1,0 +1,5 @@
+"""Losses that MONAI lacks."""
+
+from ag_networks.losses.sparse_label import SparseLabelLoss
+
+__all__ = ["SparseLabelLoss"]
