@@ -9,7 +9,7 @@ __all__ = ["atomic_path"]
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; renamed to it when the block ends, removed when the block fails.
 
     The temporary name keeps the suffixes, by which libraries choose a format. Missing folders are made.

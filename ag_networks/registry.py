@@ -119,7 +119,7 @@ def register_with_monai() -> None:
 
     ours = importlib.import_module("ag_networks.nets")
     for name in ours.__all__:
-        if not hasattr(monai.networks.nets, name):
+        if isinstance(getattr(ours, name), type) and not hasattr(monai.networks.nets, name):
             setattr(monai.networks.nets, name, getattr(ours, name))
     start: str | tuple[str, ...] = ComponentLocator.MOD_START
     starts = (start,) if isinstance(start, str) else start

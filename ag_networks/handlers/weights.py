@@ -3,11 +3,13 @@
 import hashlib
 import logging
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ag_networks.nets import select_classes
 
 __all__ = ["file_digest", "load_weights", "or_exit"]
 
@@ -31,13 +33,21 @@ def or_exit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise SystemExit(f"error: {' '.join(str(text).split())}") from None
 
 
-def load_weights(network: torch.nn.Module, path: str | Path, *, device: torch.device | str = "cpu") -> None:
+def load_weights(
+    network: torch.nn.Module,
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    classes: Sequence[int] | None = None,
+) -> None:
     """Load a checkpoint into a network; every parameter must be there and fit.
 
     Args:
         network: the network, which is changed in place.
         path: a state dict, alone or under the key ``model`` or ``network``.
         device: where to read it to.
+        classes: the outputs of the checkpoint that the network has, where the checkpoint has more
+            (:func:`ag_networks.nets.select_classes`).
 
     Raises:
         ValueError: if the file is missing, no checkpoint, or that of another network.
@@ -54,6 +64,8 @@ def load_weights(network: torch.nn.Module, path: str | Path, *, device: torch.de
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"checkpoint {path.name} holds no state dict; expected parameter names and tensors.")
     own = network.state_dict()
+    if classes is not None and _classes(state) != _classes(own):
+        state = select_classes(state, classes)
     missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or extra or shapes:
@@ -70,6 +82,10 @@ def file_digest(path: str | Path) -> str:
     """First 16 digits of a file's SHA-256, or ``missing``."""
     path = Path(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else "missing"
+
+
+def _classes(state: dict[str, torch.Tensor]) -> int | None:
+    return next((value.shape[0] for key, value in state.items() if key.endswith("level0.head.weight")), None)
 
 
 def _first_line(error: Exception) -> str:

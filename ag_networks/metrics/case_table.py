@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ag_networks.atomic import atomic_path
 from ag_networks.metrics.segmentation import SCORE_NAMES, CaseScores
 
 __all__ = ["CaseRow", "CaseTable", "ClassSummary"]
@@ -153,7 +154,8 @@ class CaseTable:
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows({"case": row.case, "class": row.class_name, **row.scores.as_dict()} for row in self.rows)
-        _write_atomically(Path(path), text.getvalue())
+        with atomic_path(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
 
     def write_json(self, path: str | os.PathLike[str]) -> None:
         """Write the summary by class; a number that does not exist is ``null``."""
@@ -162,7 +164,8 @@ class CaseTable:
             "nsd_tolerance_mm": _or_none(self.tolerance_mm),
             "classes": {name: _without_nan(part) for name, part in self.summary().items()},
         }
-        _write_atomically(Path(path), json.dumps(content, indent=4, ensure_ascii=False) + "\n")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str]) -> CaseTable:
@@ -216,13 +219,3 @@ def _without_nan(summary: ClassSummary) -> dict[str, object]:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

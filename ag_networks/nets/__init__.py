@@ -1,5 +1,6 @@
 """Networks built on attention gates."""
 
 from ag_networks.nets.attention_unet import AttentionGatedUNet
+from ag_networks.nets.select_classes import select_classes
 
-__all__ = ["AttentionGatedUNet"]
+__all__ = ["AttentionGatedUNet", "select_classes"]

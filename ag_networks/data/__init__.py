@@ -1,0 +1,22 @@
+"""Cases and volumes in: discovery, CT reading, a dataset that survives bad cases."""
+
+from ag_networks.data.case_dataset import CaseDataset
+from ag_networks.data.cases import CaseError, list_cases
+from ag_networks.data.ct_reader import CTReader
+from ag_networks.data.phantom import Phantom, make_phantom
+from ag_networks.data.phantom_files import write_dicom_series, write_nifti
+from ag_networks.data.sparse_volume import UNLABELLED, SparseVolume, make_sparse_volume
+
+__all__ = [
+    "UNLABELLED",
+    "CTReader",
+    "CaseDataset",
+    "CaseError",
+    "Phantom",
+    "SparseVolume",
+    "list_cases",
+    "make_phantom",
+    "make_sparse_volume",
+    "write_dicom_series",
+    "write_nifti",
+]
