@@ -2,13 +2,17 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/.ready
+# MONAI Label's versions conflict with ours: its tests have an environment of their own.
+LABEL_RUN := .venv-label/bin/python
+LABEL_READY := .venv-label/.ready
+LABEL_PINS := tests/label/requirements.txt
 
 say = @printf '==> %s\n' $(1)
 fail = { printf 'error: %s\n' $(1) >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test lint test-slow test-data test-gpu test-network require-data demo bench export clean
+.PHONY: help test lint test-slow test-data test-gpu test-network test-label require-data demo bench export clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-21s %s\n", $$1, $$2 }'
@@ -54,6 +58,21 @@ test-network: $(READY) ## the tests that download something
 	$(call say,"running the tests that download something")
 	@$(RUN) -m pytest tests -m network
 
+$(LABEL_READY): setup.cfg pyproject.toml $(LABEL_PINS)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || $(call fail,"MONAI Label's versions need Python 3.11; name one: make PYTHON=python3.11 test-label")
+	$(call say,"making the environment .venv-label")
+	@"$(PYTHON)" -m venv .venv-label
+	$(call say,"installing torch (the largest download; takes minutes on a slow line)")
+	@$(LABEL_RUN) -m pip install --quiet --constraint $(LABEL_PINS) torch
+	$(call say,"installing MONAI Label and what it needs (over a hundred packages; takes minutes)")
+	@$(LABEL_RUN) -m pip install --quiet --no-deps --requirement $(LABEL_PINS)
+	@$(LABEL_RUN) -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+test-label: $(LABEL_READY) ## the bundle in MONAI Label, in an environment of its own
+	$(call say,"running the bundle in MONAI Label (a few minutes)")
+	@PYTHONPATH="$(CURDIR)/tests/label/without_torchvision_ops" $(LABEL_RUN) -m pytest tests/label -m label
+
 demo: $(READY) ## a gated network on a generated volume, with a picture in demo_output
 	$(call say,"running the demo; its results go to demo_output")
 	@$(RUN) -m ag_networks.apps.demo --output demo_output
@@ -72,6 +91,6 @@ export: $(READY) ## TorchScript (models/model.ts) of every bundle
 			--meta_file configs/metadata.json --config_file configs/inference.json); \
 	done
 
-clean: ## remove what the commands made, but keep .venv
+clean: ## remove what the commands made, but keep the environments
 	rm -rf build dist demo_output *.egg-info .mypy_cache .pytest_cache .ruff_cache bundles/*/eval bundles/*/models/*.ts
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -55,7 +55,7 @@ class AttentionNormalization(nn.Module):
         elif self.name == "sum":
             alpha = q / q.sum(dim=2, keepdim=True)
         else:
-            alpha = q - q.amin(dim=2, keepdim=True)
+            alpha = _from_zero(q)
             if self.name == "shifted_sum":
                 alpha = _divide(alpha, alpha.sum(dim=2, keepdim=True), 1.0 / q.shape[2])
             else:
@@ -67,7 +67,23 @@ class AttentionNormalization(nn.Module):
         return self.name
 
 
+def _from_zero(q: torch.Tensor) -> torch.Tensor:
+    """`q - min q`; exactly zero where the map is constant up to the rounding of the convolutions that made it."""
+    shifted = q - q.amin(dim=2, keepdim=True)
+    rounding = 8 * _epsilon(q.dtype) * q.abs().amax(dim=2, keepdim=True)
+    return shifted.masked_fill(shifted.amax(dim=2, keepdim=True) <= rounding, 0.0)
+
+
 def _divide(shifted: torch.Tensor, total: torch.Tensor, constant: float) -> torch.Tensor:
     """`shifted / total`, and `constant` where the total is zero, that is for a constant map."""
     flat = total == 0
     return shifted / total.masked_fill(flat, 1.0) + constant * flat.to(shifted.dtype)
+
+
+def _epsilon(dtype: torch.dtype) -> float:
+    """``torch.finfo(dtype).eps``, which TorchScript does not know."""
+    if dtype == torch.float64:
+        return 2.0**-52
+    if dtype == torch.float32:
+        return 2.0**-23
+    return 2.0**-10 if dtype == torch.float16 else 2.0**-7

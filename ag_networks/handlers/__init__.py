@@ -4,7 +4,8 @@ from ag_networks.handlers.case_evaluator import CaseEvaluator
 from ag_networks.handlers.case_scores import CaseScoresMetric
 from ag_networks.handlers.case_writer import CaseWriter
 from ag_networks.handlers.resume import ResumableTraining
-from ag_networks.handlers.weights import file_digest, load_weights, or_exit
+from ag_networks.handlers.user_input import or_exit, switch, writable_folder
+from ag_networks.handlers.weights import file_digest, load_weights
 
 __all__ = [
     "CaseEvaluator",
@@ -14,4 +15,6 @@ __all__ = [
     "file_digest",
     "load_weights",
     "or_exit",
+    "switch",
+    "writable_folder",
 ]

@@ -44,8 +44,6 @@ class CaseEvaluator(SupervisedEvaluator):
             return
         super().run(global_epoch)
         _logger.info("%d cases done, %d failed", self.done, len(self.failures))
-        for case, reason in self.failures.items():
-            _logger.error("%s: %s", case, reason)
         if self.failures:
             count = self.done + len(self.failures)
             raise SystemExit(f"error: {len(self.failures)} of {count} cases failed: {', '.join(self.failures)}")
@@ -60,18 +58,25 @@ class CaseEvaluator(SupervisedEvaluator):
             return {}
         try:
             output = super()._iteration(engine, batchdata)
-        except (MemoryError, torch.OutOfMemoryError):
-            self._fail(case, "not enough memory for this volume")
-        except OSError as error:
-            self._fail(case, f"could not write the result: {error.strerror or type(error).__name__}")
         except Exception as error:  # whatever is wrong with this case, the others are still done
             _logger.debug("%s: failed", case, exc_info=True)
-            self._fail(case, f"unexpected: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            self._fail(case, _explain(error))
         else:
             self.done += 1
             return output
         return {}
 
     def _fail(self, case: str, reason: str) -> None:
-        self.failures[case] = reason
+        self.failures[case] = reason = reason.removeprefix(f"{case}: ")
         _logger.error("%s: %s", case, reason)
+
+
+def _explain(error: BaseException) -> str:
+    while error.__cause__ is not None:  # MONAI wraps what a transform raises
+        error = error.__cause__
+    # of a processor's memory, torch complains by a RuntimeError
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        return "not enough memory for this volume"
+    if isinstance(error, OSError):
+        return f"could not write the result: {error.strerror or type(error).__name__}"
+    return f"unexpected: {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -79,13 +79,14 @@ class CaseWriter:
 
     def _report(self, case: str, mask: MetaTensor, image: MetaTensor, seconds: float) -> dict[str, Any]:
         voxel_ml = abs(float(np.linalg.det(np.asarray(mask.affine)[:3, :3]))) / 1000
-        counts = np.bincount(np.asarray(mask, dtype=np.uint8).ravel(), minlength=max(self.class_names) + 1)
+        labels = np.asarray(mask)
+        counts = {label: int(np.count_nonzero(labels == label)) for label in self.class_names}
         warnings = [text for text in str(image.meta.get("ct_warnings", "")).split("; ") if text]
         warnings += [f"no {name} was found" for label, name in self.class_names.items() if counts[label] == 0]
         return {
             "case": case,
             "classes": {
-                name: {"label": label, "voxels": int(counts[label]), "volume_ml": round(counts[label] * voxel_ml, 2)}
+                name: {"label": label, "voxels": counts[label], "volume_ml": round(counts[label] * voxel_ml, 2)}
                 for label, name in self.class_names.items()
             },
             "input": {

@@ -42,7 +42,7 @@ class ResumableTraining:
         evaluator: the evaluator whose key metric decides which network is best; without one the last is best.
 
     Raises:
-        ValueError: when training starts, if ``last.pt`` does not fit the network.
+        ValueError: when training starts, if ``last.pt`` is damaged or does not fit network and objects.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class ResumableTraining:
         path = self.folder / "last.pt"
         if not path.is_file():
             return
-        state = torch.load(path, map_location=idist.device(), weights_only=True)
         try:
+            state = torch.load(path, map_location=idist.device(), weights_only=True)
             _unwrapped(self.network).load_state_dict(state["network"])
-        except RuntimeError as error:
+            for name, item in self.objects.items():
+                item.load_state_dict(state[name])
+        except Exception as error:  # what torch raises for damaged files has no common base class
             raise ValueError(
-                f"{path.name} in the checkpoint folder belongs to another network: remove it to start anew, or give "
-                f"another folder ({str(error).splitlines()[-1].strip()})"
+                f"{path.name} in the checkpoint folder is damaged or that of another training: remove it to start "
+                f"anew, or give another folder ({' '.join(str(error).split())[-120:]})"
             ) from error
-        for name, item in self.objects.items():
-            item.load_state_dict(state[name])
         if self.evaluator is not None:
             self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = state["best"]
         engine.state.epoch = state["epoch"]

@@ -1,36 +1,17 @@
-"""Weights in, and errors of users out, for the bundles' configs."""
+"""Weights into networks, for the bundles' configs."""
 
 import hashlib
 import logging
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ag_networks.nets import select_classes
 
-__all__ = ["file_digest", "load_weights", "or_exit"]
+__all__ = ["file_digest", "load_weights"]
 
 _logger = logging.getLogger(__name__)
-
-
-def or_exit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function; a ``ValueError`` or ``OSError`` of it ends the program with its message instead of a traceback.
-
-    For calls in a bundle's config, where MONAI would wrap the error in several others.
-
-    Raises:
-        SystemExit: with the message, on one line, and a non-zero exit code.
-    """
-    try:
-        return function(*args, **kwargs)
-    except (ValueError, OSError) as error:
-        text: object = error
-        if isinstance(error, OSError) and error.filename:
-            text = f"{error.strerror}: {Path(error.filename).name}"
-        raise SystemExit(f"error: {' '.join(str(text).split())}") from None
 
 
 def load_weights(
@@ -57,14 +38,16 @@ def load_weights(
         raise ValueError(f"checkpoint {path.name} was not found in the folder '{path.parent.name}'.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # what torch raises for damaged files has no common base class
         raise ValueError(f"checkpoint {path.name} is corrupt or none ({_first_line(error)}).") from None
     if isinstance(state, dict):
         state = next((state[key] for key in ("model", "network") if key in state), state)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"checkpoint {path.name} holds no state dict; expected parameter names and tensors.")
     own = network.state_dict()
-    if classes is not None and _classes(state) != _classes(own):
+    if classes is not None and _classes(state) not in (None, _classes(own)):
         state = select_classes(state, classes)
     missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]

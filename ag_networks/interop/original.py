@@ -59,7 +59,11 @@ def from_original(config: Mapping[str, Any], state_dict: State, *, align_corners
         if is_kind(state):
             module = build(dict(config), state, align_corners)
             _set_activation(module, config)
-            module.load_state_dict({rename(key): value for key, value in state.items()})
+            try:
+                module.load_state_dict({rename(key): value for key, value in state.items()})
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ValueError(f"these parameters fit no module that the papers describe: {reason}") from error
             return module.eval()
     shown = ", ".join(sorted(state)[:4]) or "none"
     raise ValueError(f"no module of the original implementation has these parameters: {shown}, ...")

@@ -22,12 +22,12 @@ def select_classes(state_dict: Mapping[str, torch.Tensor], classes: Sequence[int
         classes: which outputs to keep, in the order of the new network.
 
     Raises:
-        ValueError: if a class does not exist.
+        ValueError: if a class does not exist, or none is chosen.
     """
     state = dict(state_dict)
     heads = sorted(key for key in state if key.startswith("decoder.level") and key.endswith(".head.weight"))
     total = state[heads[0]].shape[0]
-    if not all(0 <= c < total for c in classes):
+    if not classes or not all(0 <= c < total for c in classes):
         raise ValueError(f"classes must lie within the {total} outputs of the weights, got {list(classes)}.")
     index = torch.as_tensor(list(classes))
     if "fuse.weight" not in state:

@@ -1,0 +1,133 @@
+"""Every registered network, small, through one matrix: a new network adds its tests by being registered."""
+
+import copy
+import io
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from network_helpers import as_if_trained, gradients, relative_error
+from torch import nn
+
+from ag_networks.registry import create_network, list_networks
+
+# What makes the networks small, and a legal and an odd input size; the first pattern that fits a name counts.
+SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
+    "*unet*": ({"channels": (4, 7, 10), "gate_options": {"inter_channels": 5}}, (16, 12, 8), (17, 11, 9)),
+}
+ONNX = ("unet", "attention_unet")  # the export is slow: one network without gates and one with them
+
+
+def build(name: str, dims: int) -> nn.Module:
+    """The network, small, as if trained, in evaluation."""
+    overrides = next((small for pattern, (small, *_) in SMALL.items() if fnmatch(name, pattern)), None)
+    assert overrides is not None, f"say in SMALL how {name} is made small"
+    return as_if_trained(create_network(name, spatial_dims=dims, **overrides), torch.float32).eval()
+
+
+def sizes(name: str, dims: int) -> Iterator[tuple[int, ...]]:
+    yield from (size[:dims] for size in next(s for pattern, (_, *s) in SMALL.items() if fnmatch(name, pattern)))
+
+
+def image(name: str, dims: int, odd: bool = False) -> torch.Tensor:
+    return torch.randn(2, 1, *list(sizes(name, dims))[odd])
+
+
+def different_networks() -> list[str]:
+    """One of the networks that differ in their numbers of channels alone."""
+    return list({tuple(build(name, 2).state_dict()): name for name in reversed(list_networks())}.values())
+
+
+CASES = pytest.mark.parametrize(
+    ("name", "dims"), [pytest.param(n, d, id=f"{n} {d}d") for n in list_networks() for d in (2, 3)]
+)
+DIFFERENT = pytest.mark.parametrize(
+    ("name", "dims"), [pytest.param(n, d, id=f"{n} {d}d") for n in different_networks() for d in (2, 3)]
+)
+
+
+@CASES
+def test_it_computes_scores_of_the_input_size(name: str, dims: int) -> None:
+    network = build(name, dims)
+    for odd in (False, True):
+        x = image(name, dims, odd)
+        y = network(x)
+        assert y.shape == (2, 4, *x.shape[2:])
+        assert y.isfinite().all()
+        assert torch.equal(network(x), y)
+        assert y.std() > 1e-3
+
+
+@CASES
+def test_a_sample_does_not_depend_on_the_others(name: str, dims: int) -> None:
+    network, x = build(name, dims), image(name, dims)
+    assert relative_error(network(x[:1]), network(x)[:1]) < 1e-5
+
+
+@CASES
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_gradient_reaches_every_parameter_and_the_input(name: str, dims: int, training: bool) -> None:
+    network, x = build(name, dims).train(training), image(name, dims, odd=True)[:1].requires_grad_()
+    names, parameters = zip(("input", x), *network.named_parameters(), strict=True)
+    for parameter, gradient in zip(names, gradients((network(x),), parameters), strict=True):
+        assert gradient.isfinite().all(), parameter
+        assert gradient.abs().max() > 0, parameter
+
+
+@CASES
+def test_a_checkpoint_restores_it(name: str, dims: int) -> None:
+    network, x = build(name, dims), image(name, dims)
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    restored = build(name, dims)
+    assert not torch.equal(restored(x), network(x))
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(restored(x), network(x))
+
+
+@CASES
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_the_memory_layout_of_the_input_does_not_matter(name: str, dims: int, training: bool) -> None:
+    network, x = build(name, dims).train(training), image(name, dims)
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    x = x.expand(-1, 3, *[-1] * dims)[:, 1:2]  # no layout's own strides
+    expected = copy.deepcopy(network)(x.contiguous())
+    for strided in (x, x.contiguous(memory_format=layout)):
+        assert relative_error(copy.deepcopy(network)(strided), expected) < 1e-5
+    assert relative_error(network.to(memory_format=layout)(x), expected) < 1e-5
+
+
+@DIFFERENT
+def test_torchscript_computes_the_same(name: str, dims: int) -> None:
+    network = build(name, dims)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(network), file)
+    file.seek(0)
+    scripted = torch.jit.load(file)
+    for odd in (False, True):
+        x = image(name, dims, odd)[: 2 - odd]  # sizes are not frozen
+        assert relative_error(scripted(x), network(x)) < 1e-5
+
+
+@DIFFERENT
+def test_torch_export_computes_the_same(name: str, dims: int) -> None:
+    network, x = build(name, dims), image(name, dims, odd=True)
+    exported = torch.export.export(network, (x,)).module()
+    assert relative_error(exported(x), network(x)) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "dims"), [pytest.param(n, d, id=f"{n} {d}d") for n in ONNX for d in (2, 3)])
+def test_onnx_computes_the_same(name: str, dims: int, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, x = build(name, dims), image(name, dims, odd=True)
+    program = torch.onnx.export(network, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    program.save(tmp_path / "network.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert relative_error(torch.from_numpy(np.asarray(actual)), network(x).detach()) < 1e-5
