@@ -73,7 +73,7 @@ test-label: $(LABEL_READY) ## the bundle in MONAI Label, in an environment of it
 	$(call say,"running the bundle in MONAI Label (a few minutes)")
 	@PYTHONPATH="$(CURDIR)/tests/label/without_torchvision_ops" $(LABEL_RUN) -m pytest tests/label -m label
 
-demo: $(READY) ## a gated network on a generated volume, with a picture in demo_output
+demo: $(READY) ## two generated CT scans through the pancreas bundle; open demo_output/report.html
 	$(call say,"running the demo; its results go to demo_output")
 	@$(RUN) -m ag_networks.apps.demo --output demo_output
 

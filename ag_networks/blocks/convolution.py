@@ -262,9 +262,10 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Stride-1 convolution in 2D or 3D, zero-padded to the size of `x`."""
-    if weight.dim() == 5:
-        return F.conv3d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2, weight.shape[4] // 2])
-    return F.conv2d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2])
+    x = fast_layout(x)  # small maps come out of PyTorch's own 3D convolution, which drops the layout
+    if weight.dim() == 4:
+        return F.conv2d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2])
+    return F.conv3d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2, weight.shape[4] // 2])
 
 
 def fast_layout(x: torch.Tensor) -> torch.Tensor:
