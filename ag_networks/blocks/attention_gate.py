@@ -175,7 +175,10 @@ class MultiAttentionGate(nn.Module):
 
     def forward(self, x: torch.Tensor, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Fused features and all coefficients, both on the grid of ``x``."""
-        if self.fuse.folds and not self.training:
+        linear = self.fuse.folded()
+        for gate in self.gates:
+            linear = linear and gate.W.folded()
+        if linear:
             return self._folded(x, g)
         features: list[torch.Tensor] = []
         coefficients: list[torch.Tensor] = []

@@ -41,9 +41,13 @@ class _FoldingConvolution(nn.Module):
         self.act = nn.Identity() if act is None else get_act_layer(act)
         self.folds = isinstance(self.norm, nn.modules.batchnorm._BatchNorm) and self.norm.track_running_stats
 
+    def folded(self) -> bool:
+        """Whether the norm is folded now: it decides itself, as it may be frozen while the rest is trained."""
+        return self.folds and not self.norm.training
+
     def weight_and_bias(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Weight and bias of the convolution, with the batch norm in them if this is the evaluation mode."""
-        if self.folds and not self.training:
+        """Weight and bias of the convolution, with the batch norm in them if it is in evaluation mode."""
+        if self.folded():
             mean, variance = self.norm.running_mean, self.norm.running_var
             assert mean is not None and variance is not None  # noqa: PT018 - one statement narrows both types
             scale = torch.rsqrt(variance + self.norm.eps)
@@ -58,7 +62,7 @@ class _FoldingConvolution(nn.Module):
 
     def finish(self, y: torch.Tensor) -> torch.Tensor:
         """What follows the convolution: the normalization (unless folded) and the activation."""
-        if self.folds and not self.training:
+        if self.folded():
             return self.act(y)
         return self.act(self.norm(y))
 
@@ -262,9 +266,10 @@ def per_axis(value: int | Sequence[int], spatial_dims: int, name: str) -> tuple[
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Stride-1 convolution in 2D or 3D, zero-padded to the size of `x`."""
-    x = fast_layout(x)  # small maps come out of PyTorch's own 3D convolution, which drops the layout
+    weight = weight.contiguous()  # the weight may be a view, whose gradient PyTorch's own 2D convolution refuses
     if weight.dim() == 4:
         return F.conv2d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2])
+    x = fast_layout(x)  # small maps come out of PyTorch's own 3D convolution, which drops the layout
     return F.conv3d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2, weight.shape[4] // 2])
 
 

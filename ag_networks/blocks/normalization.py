@@ -50,34 +50,36 @@ class AttentionNormalization(nn.Module):
         if self.name == "sigmoid":
             return torch.sigmoid(score)
         q = score.flatten(2)
+        if q.dtype == torch.float16 or q.dtype == torch.bfloat16:
+            q = q.float()  # a sum over a large grid leaves the range of half precision
         if self.name == "softmax":
             alpha = torch.softmax(q, dim=2)
         elif self.name == "sum":
-            alpha = q / q.sum(dim=2, keepdim=True)
+            alpha = _divide(q, q.sum(dim=2, keepdim=True), 1.0 / q.shape[2])
         else:
-            alpha = _from_zero(q)
+            alpha = _from_zero(q, 8 * _epsilon(score.dtype))
             if self.name == "shifted_sum":
                 alpha = _divide(alpha, alpha.sum(dim=2, keepdim=True), 1.0 / q.shape[2])
             else:
                 alpha = _divide(alpha, alpha.amax(dim=2, keepdim=True), 1.0)
-        return alpha.view_as(score)
+        return alpha.to(score.dtype).view_as(score)
 
     def extra_repr(self) -> str:
         """The name, for the printed network."""
         return self.name
 
 
-def _from_zero(q: torch.Tensor) -> torch.Tensor:
+def _from_zero(q: torch.Tensor, rounding: float) -> torch.Tensor:
     """`q - min q`; exactly zero where the map is constant up to the rounding of the convolutions that made it."""
     shifted = q - q.amin(dim=2, keepdim=True)
-    rounding = 8 * _epsilon(q.dtype) * q.abs().amax(dim=2, keepdim=True)
-    return shifted.masked_fill(shifted.amax(dim=2, keepdim=True) <= rounding, 0.0)
+    flat = shifted.amax(dim=2, keepdim=True) <= rounding * q.abs().amax(dim=2, keepdim=True)
+    return shifted.masked_fill(flat, 0.0)
 
 
 def _divide(shifted: torch.Tensor, total: torch.Tensor, constant: float) -> torch.Tensor:
     """`shifted / total`, and `constant` where the total is zero, that is for a constant map."""
     flat = total == 0
-    return shifted / total.masked_fill(flat, 1.0) + constant * flat.to(shifted.dtype)
+    return (shifted / total.masked_fill(flat, 1.0)).masked_fill(flat, constant)
 
 
 def _epsilon(dtype: torch.dtype) -> float:

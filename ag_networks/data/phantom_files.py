@@ -33,8 +33,7 @@ def write_nifti(phantom: Phantom, folder: str | Path, name: str) -> tuple[Path, 
 
     Example:
         >>> import tempfile
-        >>> from ag_networks.atomic import atomic_path
-from ag_networks.data.phantom import make_phantom
+        >>> from ag_networks.data.phantom import make_phantom
         >>> phantom = make_phantom(0, spacing=(12, 12, 12), shape=(32, 28, 20))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     image, label = write_nifti(phantom, folder, "case_0")

@@ -39,7 +39,7 @@ class ResumableTraining:
         objects: what else has a state dict: optimizer, learning rate schedule.
         dataset: the training dataset, whose random transforms are seeded.
         seed: the run's seed.
-        evaluator: the evaluator whose key metric decides which network is best; without one the last is best.
+        evaluator: the evaluator whose key metric decides which network is best; without one, or if no epoch was validated, the last is best.
 
     Raises:
         ValueError: when training starts, if ``last.pt`` is damaged or does not fit network and objects.
@@ -91,6 +91,8 @@ class ResumableTraining:
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["iteration"]
         _logger.info("resumed after epoch %d of %s", engine.state.epoch, engine.state.max_epochs)
+        if engine.state.epoch >= (engine.state.max_epochs or 0):
+            _logger.warning("this training is finished: raise max_epochs, or remove %s to start anew", path.name)
 
     def seed_epoch(self, engine: Engine) -> None:
         """Seed all generators with the run's seed and the epoch's number."""
@@ -108,7 +110,8 @@ class ResumableTraining:
         if idist.get_rank() != 0:
             return
         network = {key: value.cpu() for key, value in _unwrapped(self.network).state_dict().items()}
-        if self._improved(engine):
+        never_judged = engine.state.epoch == engine.state.max_epochs and not (self.folder / "model.pt").is_file()
+        if never_judged or self._improved(engine):
             with atomic_path(self.folder / "model.pt") as path:
                 torch.save(network, path)
         state = {name: item.state_dict() for name, item in self.objects.items()}

@@ -289,6 +289,7 @@ def _build_network(config: dict[str, Any], state: State, align_corners: bool) ->
 def _gate_options(config: dict[str, Any], state: State, prefix: str) -> dict[str, Any]:
     """Options of all gates of a network: theirs is as many inter channels as the skip has, or a constant number."""
     options = _gate_arguments(config, state, prefix)
+    options["norm"] = "batch"  # the original's gates have it also where its convolutions have none
     theta = state[prefix + "theta.weight"]
     if theta.shape[0] == theta.shape[1]:
         del options["inter_channels"]

@@ -213,7 +213,7 @@ def _save_history(path: Path, image: Planes, history: History) -> None:
         for level, planes in levels.items():
             arrays.update({f"{epoch:04d}/{level}/{plane}": pixels for plane, pixels in planes.items()})
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def _draw_epoch(path: Path, view: _View, levels: Mapping[str, Planes], epoch: int) -> None:

@@ -116,6 +116,18 @@ def test_several_gates_equal_their_parts(dims: int, num_gates: int, norm: str | 
         )
 
 
+@pytest.mark.parametrize("part", ["fuse", "gates.1.W", ""], ids=["fusing norm", "norm of one gate", "all norms"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_batch_norm_that_is_frozen_or_thawed_alone_counts(part: str, training: bool) -> None:
+    gate = as_if_trained(MultiAttentionGate(2, C, CG, CI)).train(training)
+    for module in gate.get_submodule(part).modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train(not training)
+    x, g = inputs(2)
+    expected = fused_reference(copy.deepcopy(gate), x, g)
+    torch.testing.assert_close(gate(x, g), expected)
+
+
 @pytest.mark.parametrize("differentiable", ["nothing", "x", "g", "parameters"])
 def test_the_folded_form_does_not_write_into_what_a_gradient_needs(differentiable: str) -> None:
     gate = as_if_trained(MultiAttentionGate(2, C, CG, CI)).eval().requires_grad_(differentiable == "parameters")

@@ -98,11 +98,13 @@ def test_a_run_killed_in_its_first_epoch_starts_anew(tmp_path: Path) -> None:
     assert Training(tmp_path).run().drawn == Training(tmp_path / "whole").run().drawn
 
 
-def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
+def test_a_finished_run_does_nothing_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Training(tmp_path).run()
     before = last(tmp_path)
+    assert "finished" not in caplog.text
     assert Training(tmp_path).run().drawn == []
     assert equal(last(tmp_path), before)
+    assert "this training is finished: raise max_epochs, or remove last.pt to start anew" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -141,10 +143,21 @@ def test_without_evaluator_the_last_network_is_the_best(tmp_path: Path) -> None:
 
 
 def test_before_the_first_validation_there_is_no_best(tmp_path: Path) -> None:
-    Training(tmp_path, best=[-2.0, -2.0, 0.3, 0.1]).run(epochs=2)
+    never = [-2.0] * 4
+    Training(tmp_path, best=never).run(stop_at=8)
     assert not (tmp_path / "model.pt").exists()
-    Training(tmp_path, best=[-2.0, -2.0, 0.3, 0.1]).run(epochs=3)
-    assert (tmp_path / "model.pt").exists()
+    training = Training(tmp_path, best=never).run()  # the last of a run that was never validated is better than none
+    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), dict(training.network.state_dict()))
+    assert last(tmp_path)["best"] == (-1.0, -1)
+
+
+def test_a_validated_network_replaces_one_that_was_not(tmp_path: Path) -> None:
+    values = [-2.0, -2.0, 0.3, 0.1]
+    Training(tmp_path, best=values).run(epochs=2)
+    first = torch.load(tmp_path / "model.pt", weights_only=True)
+    Training(tmp_path, best=values).run(epochs=4)
+    assert last(tmp_path)["best"] == (0.3, 3)
+    assert not equal(torch.load(tmp_path / "model.pt", weights_only=True), first)
 
 
 def test_a_wrapped_network_is_saved_as_itself(tmp_path: Path) -> None:

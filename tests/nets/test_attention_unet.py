@@ -228,10 +228,11 @@ def test_every_skip_but_the_finest_is_gated(levels: int) -> None:
 
 
 def test_a_gate_option_overrides_and_the_rest_stays() -> None:
-    network = AttentionGatedUNet(2, 1, 2, channels=CHANNELS, strides=(1, 2), gate_options={"normalization": "range"})
+    options = {"normalization": "range", "inter_channels": 5}
+    network = AttentionGatedUNet(2, 1, 2, channels=CHANNELS, strides=(1, 2), gate_options=options)
     gates = [m for m in network.modules() if isinstance(m, AttentionGate)]
     assert [g.normalization.name for g in gates] == ["range"] * 2
-    assert [g.theta.kernel_size for g in gates] == [(1, 2)] * 2
+    assert [g.theta.weight.shape for g in gates] == [(5, 6, 1, 2)] * 2
     released = AttentionGatedUNet(2, 1, 2, channels=CHANNELS, gate_options={"init": "released"})
     started = [m.psi.bias.item() for m in released.modules() if isinstance(m, AttentionGate)]
     assert max(started) < 1
