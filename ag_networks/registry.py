@@ -123,6 +123,6 @@ def register_with_monai() -> None:
             setattr(monai.networks.nets, name, getattr(ours, name))
     start: str | tuple[str, ...] = ComponentLocator.MOD_START
     starts = (start,) if isinstance(start, str) else start
-    if "ag_networks" not in starts:
+    if "ag_networks.nets" not in starts:
         # `str.startswith`, which reads it, takes a tuple as well
-        ComponentLocator.MOD_START = (*starts, "ag_networks")  # type: ignore[assignment]
+        ComponentLocator.MOD_START = (*starts, "ag_networks.nets")  # type: ignore[assignment]

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+# start-up code of another environment: collected, it would put its folder on the path of every process
+collect_ignore_glob = ["label/without_torchvision_ops/*"]
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 

@@ -39,7 +39,8 @@ class ResumableTraining:
         objects: what else has a state dict: optimizer, learning rate schedule.
         dataset: the training dataset, whose random transforms are seeded.
         seed: the run's seed.
-        evaluator: the evaluator whose key metric decides which network is best; without one, or if no epoch was validated, the last is best.
+        evaluator: the evaluator whose key metric decides which network is best; without one, or if no epoch was
+            validated, the last is best.
 
     Raises:
         ValueError: when training starts, if ``last.pt`` is damaged or does not fit network and objects.

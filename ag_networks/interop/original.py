@@ -57,7 +57,10 @@ def from_original(config: Mapping[str, Any], state_dict: State, *, align_corners
     state = {key.removeprefix("module."): value for key, value in state_dict.items()}
     for is_kind, build, rename in _KINDS:
         if is_kind(state):
-            module = build(dict(config), state, align_corners)
+            try:
+                module = build(dict(config), state, align_corners)
+            except KeyError as error:
+                raise ValueError(f"the parameter {error} is missing.") from error
             _set_activation(module, config)
             try:
                 module.load_state_dict({rename(key): value for key, value in state.items()})
@@ -126,6 +129,8 @@ def _rename_network(key: str, fused: bool) -> str:
         return f"decoder.level{level}.up." + _rename_up(rest)
     if name == "dsv":
         return f"decoder.level{level}.head." + rest.removeprefix("dsv.0.")
+    if name != "final":
+        raise ValueError(f"{key} belongs to no part of the U-Nets that the papers describe.")
     return ("fuse." if fused else "decoder.level0.head.") + rest
 
 
@@ -156,6 +161,7 @@ def _gate_arguments(config: dict[str, Any], state: State, prefix: str = "") -> d
         "inter_channels": theta.shape[0],
         "sub_sample_factor": _spatial(theta),
         "normalization": SEGMENTATION_MODES[mode][1],
+        "norm": "batch",
     }
 
 
@@ -289,7 +295,6 @@ def _build_network(config: dict[str, Any], state: State, align_corners: bool) ->
 def _gate_options(config: dict[str, Any], state: State, prefix: str) -> dict[str, Any]:
     """Options of all gates of a network: theirs is as many inter channels as the skip has, or a constant number."""
     options = _gate_arguments(config, state, prefix)
-    options["norm"] = "batch"  # the original's gates have it also where its convolutions have none
     theta = state[prefix + "theta.weight"]
     if theta.shape[0] == theta.shape[1]:
         del options["inter_channels"]

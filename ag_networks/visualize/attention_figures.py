@@ -208,7 +208,7 @@ def _load_history(path: Path, image: Planes) -> History:
 
 
 def _save_history(path: Path, image: Planes, history: History) -> None:
-    arrays = {f"image/{plane}": pixels for plane, pixels in image.items()}
+    arrays: dict[str, Any] = {f"image/{plane}": pixels for plane, pixels in image.items()}
     for epoch, levels in history.items():
         for level, planes in levels.items():
             arrays.update({f"{epoch:04d}/{level}/{plane}": pixels for plane, pixels in planes.items()})

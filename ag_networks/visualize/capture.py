@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,11 @@ def capture_attention(network: nn.Module, *, on_input_grid: bool = False) -> Ite
     names = list(_gate_names(network))
     if not names:
         raise ValueError(f"{type(network).__name__} has no attention gate to capture.")
-    handles = [network.register_forward_pre_hook(lambda _m, inputs: shape.append(inputs[0].shape[2:]))]
+    handles = [
+        network.register_forward_pre_hook(
+            lambda _m, inputs, named: shape.append((inputs or tuple(named.values()))[0].shape[2:]), with_kwargs=True
+        )
+    ]
     handles += [hook(name) for name in names]
     try:
         yield attention
@@ -77,7 +82,9 @@ def _gate_names(network: nn.Module) -> Iterator[str]:
 
 
 def _to_input_grid(network: nn.Module, alpha: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    multiple = getattr(network, "legal_multiple", (1,) * len(size))
+    multiple: Any = next(
+        (m.legal_multiple for m in network.modules() if hasattr(m, "legal_multiple")), (1,) * len(size)
+    )
     padded = [-(-n // m) * m for n, m in zip(size, multiple, strict=True)]
     mode = "trilinear" if len(size) == 3 else "bilinear"
     alpha = F.interpolate(alpha, size=padded, mode=mode, align_corners=False)
