@@ -269,7 +269,8 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     weight = weight.contiguous()  # the weight may be a view, whose gradient PyTorch's own 2D convolution refuses
     if weight.dim() == 4:
         return F.conv2d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2])
-    x = fast_layout(x)  # small maps come out of PyTorch's own 3D convolution, which drops the layout
+    if max(weight.shape[2:]) > 1:
+        x = fast_layout(x)  # small maps come out of PyTorch's own 3D convolution, which drops the layout
     return F.conv3d(x, weight, bias, padding=[weight.shape[2] // 2, weight.shape[3] // 2, weight.shape[4] // 2])
 
 
