@@ -94,7 +94,7 @@ class ConvNormAct(_FoldingConvolution):
         torch.Size([1, 4, 8, 6])
     """
 
-    unrolls: Final[bool]
+    unrolled_axis: Final[int]  # from the end; 0 for none
 
     def __init__(
         self,
@@ -107,22 +107,23 @@ class ConvNormAct(_FoldingConvolution):
         act: str | tuple | None = ("relu", {"inplace": True}),
     ) -> None:
         super().__init__(spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act)
-        self.unrolls = in_channels == 1 and self.conv.kernel_size[-1] == 3
+        wide = [axis for axis in range(-spatial_dims, 0) if self.conv.kernel_size[axis] == 3]
+        self.unrolled_axis = wide[-1] if wide and in_channels == 1 else 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, in_channels, *spatial) -> (N, out_channels, *spatial)."""
         weight, bias = self.weight_and_bias()
-        return self.finish(self._unrolled(x, weight, bias) if self.unrolls else convolve(x, weight, bias))
+        return self.finish(self._unrolled(x, weight, bias) if self.unrolled_axis else convolve(x, weight, bias))
 
     def _unrolled(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """The same convolution with the three taps of the last axis as channels.
+        """The same convolution with the three taps of one axis as channels.
 
         A one-channel convolution leaves the vector units idle: this form is 2 to 4 times as fast on a CPU.
         """
-        size = x.shape[-1]
-        padded = F.pad(x, [1, 1])
-        taps = torch.cat([padded[..., i : i + size] for i in range(3)], dim=1)
-        return convolve(fast_layout(taps), weight.transpose(1, -1), bias)
+        axis, size = self.unrolled_axis, x.shape[self.unrolled_axis]
+        padded = F.pad(x, [0, 0] * (-axis - 1) + [1, 1])
+        taps = torch.cat([padded.narrow(axis, i, size) for i in range(3)], dim=1)
+        return convolve(fast_layout(taps), weight.transpose(1, axis), bias)
 
 
 class UpConvNormAct(_FoldingConvolution):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ag_networks.nets import select_classes
+from ag_networks.nets import inflate, select_classes
 
 __all__ = ["file_digest", "load_weights"]
 
@@ -20,6 +20,7 @@ def load_weights(
     *,
     device: torch.device | str = "cpu",
     classes: Sequence[int] | None = None,
+    from_slices: bool = False,
 ) -> None:
     """Load a checkpoint into a network; every parameter must be there and fit.
 
@@ -29,6 +30,7 @@ def load_weights(
         device: where to read it to.
         classes: the outputs of the checkpoint that the network has, where the checkpoint has more
             (:func:`ag_networks.nets.select_classes`).
+        from_slices: whether the checkpoint is that of the same network in 2D (:func:`ag_networks.nets.inflate`).
 
     Raises:
         ValueError: if the file is missing, no checkpoint, or that of another network.
@@ -49,6 +51,8 @@ def load_weights(
     own = network.state_dict()
     if classes is not None and _classes(state) not in (None, _classes(own)):
         state = select_classes(state, classes)
+    if from_slices:
+        state = inflate(state, own)
     missing, extra = own.keys() - state.keys(), state.keys() - own.keys()
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or extra or shapes:

@@ -1,5 +1,6 @@
 """Attention U-Net and the U-Net that it is compared with."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,8 +30,10 @@ class AttentionGatedUNet(nn.Module):
         in_channels: number of input channels.
         out_channels: number of classes; the output holds logits.
         channels: channels of every level, finest first; at least two levels.
-        kernel_size: of the convolutions, odd, one number or one per axis.
-        strides: of the pooling between levels, one number or one per axis.
+        kernel_size: of the convolutions, odd: one number, one per axis, or one of these for every level, finest
+            first.
+        strides: of the pooling between levels: one number, one per axis, or one of these for every step down, finest
+            first. Anisotropic scans are pooled along their coarse axis later than along the others.
         gates: sub-gates per gated skip; 0 for the plain U-Net.
         gating_channels: None for the coarsest activation map itself as gating signal, or the channels of a
             :class:`~ag_networks.blocks.GatingSignal` between the two.
@@ -38,7 +41,7 @@ class AttentionGatedUNet(nn.Module):
             by the coarsest level).
         fuse_gates: whether the gates of a skip end in a fusing convolution; needed for more than one.
         gate_options: further keyword arguments of the gates: ``inter_channels`` (default: as many as the skip has),
-            ``sub_sample_factor`` (default: ``strides``), ``normalization``, ``act``, ``init``.
+            ``sub_sample_factor`` (default: the stride below the skip), ``normalization``, ``act``, ``init``.
         deep_supervision: ``"fused"`` (published: class scores of all decoder levels, up-sampled and fused by a 1x1
             convolution into one output), ``"list"`` (in training, the scores of every level, finest first, as
             ``monai.losses.DeepSupervisionLoss`` takes them; in evaluation the finest alone) or None.
@@ -48,11 +51,12 @@ class AttentionGatedUNet(nn.Module):
 
     Shape:
         (N, in_channels, *spatial) -> (N, out_channels, *spatial). Any spatial size: the input is zero-padded at its
-        end to the next multiple of ``strides ** (levels - 1)`` and the output is cropped.
+        end to the next multiple of the product of all strides and the output is cropped.
 
     Raises:
-        ValueError: for fewer than two levels, an unknown ``deep_supervision`` or ``gating_source``, a negative
-            number of gates, or several gates that are not fused; in ``forward`` for an input of other dimensions.
+        ValueError: for fewer than two levels, kernels or strides for another number of levels, an unknown
+            ``deep_supervision`` or ``gating_source``, a negative number of gates, or several gates that are not
+            fused; in ``forward`` for an input of other dimensions.
 
     Example:
         >>> network = AttentionGatedUNet(2, 1, 3, channels=(4, 8, 16)).eval()
@@ -67,8 +71,8 @@ class AttentionGatedUNet(nn.Module):
         out_channels: int,
         *,
         channels: Sequence[int] = (16, 32, 64, 128, 256),
-        kernel_size: int | Sequence[int] = 3,
-        strides: int | Sequence[int] = 2,
+        kernel_size: int | Sequence[int | Sequence[int]] = 3,
+        strides: int | Sequence[int | Sequence[int]] = 2,
         gates: int = 2,
         gating_channels: int | None = None,
         gating_source: str = "decoder",
@@ -82,34 +86,39 @@ class AttentionGatedUNet(nn.Module):
     ) -> None:
         super().__init__()
         _validate(channels, gates, fuse_gates, gating_source, deep_supervision)
-        stride = per_axis(strides, spatial_dims, "strides")
-        layers: dict[str, Any] = {"kernel_size": kernel_size, "norm": norm, "act": act, "dropout": dropout}
+        kernels = _per_level(kernel_size, len(channels), spatial_dims, "kernel_size")
+        steps = _per_level(strides, len(channels) - 1, spatial_dims, "strides")
+        layers: dict[str, Any] = {"norm": norm, "act": act, "dropout": dropout}
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
-        self.legal_multiple = tuple(s ** (len(channels) - 1) for s in stride)
+        self.legal_multiple = tuple(math.prod(axis) for axis in zip(*steps, strict=True))
         self.gating_from_decoder = gating_source == "decoder"
         self.deep_supervision = deep_supervision or "none"
         self.align_corners = align_corners
 
         widths = [in_channels, *channels]
-        blocks = [ConvBlock(spatial_dims, i, o, **layers) for i, o in zip(widths, channels, strict=False)]
+        blocks = [
+            ConvBlock(spatial_dims, i, o, kernel_size=k, **layers)
+            for i, o, k in zip(widths, channels, kernels, strict=False)
+        ]
         self.bottleneck = blocks.pop()
         self.encoder = nn.ModuleList(blocks)
-        self.pool = Pool[Pool.MAX, spatial_dims](stride)
+        self.pools = nn.ModuleList(Pool[Pool.MAX, spatial_dims](step) for step in steps)
         self.gating = None
         gating_width = channels[-1]
         if gates and gating_channels is not None:
             self.gating = GatingSignal(spatial_dims, channels[-1], gating_channels, norm=norm, act=act)
             gating_width = gating_channels
-        gate_kwargs: dict[str, Any] = {"sub_sample_factor": stride, "norm": norm, "align_corners": align_corners}
-        gate_kwargs.update(gate_options or {})
         decoder = {}
         for level in range(len(channels) - 2, -1, -1):
             width = channels[level]
             gate = None
             if gates and level > 0:
-                gate = _gate(spatial_dims, width, gating_width, gates if fuse_gates else 0, gate_kwargs)
-            up = UpBlock(spatial_dims, width, channels[level + 1], width, align_corners=align_corners, **layers)
+                options = {"sub_sample_factor": steps[level], "norm": norm, "align_corners": align_corners}
+                options.update(gate_options or {})
+                gate = _gate(spatial_dims, width, gating_width, gates if fuse_gates else 0, options)
+            layers.update(kernel_size=kernels[level], align_corners=align_corners)
+            up = UpBlock(spatial_dims, width, channels[level + 1], width, **layers)
             head = None
             if level == 0 or deep_supervision is not None:
                 head = Conv[Conv.CONV, spatial_dims](width, out_channels, 1)
@@ -130,10 +139,10 @@ class AttentionGatedUNet(nn.Module):
         size = list(x.shape[2:])
         x = fast_layout(self.pad(x))
         skips: list[torch.Tensor] = []
-        for level in self.encoder:
+        for level, pool in zip(self.encoder, self.pools):  # noqa: B905 - TorchScript knows no `strict`
             x = level(x)
             skips.append(x)
-            x = self.pool(x)
+            x = pool(x)
         x = self.bottleneck(x)
         g = x if self.gating is None else self.gating(x)
         scores: list[torch.Tensor] = []
@@ -190,6 +199,17 @@ class _DecoderLevel(nn.Module):
         if self.gate is not None:
             skip = self.gate(skip, g)[0]
         return self.up(skip, x)
+
+
+def _per_level(
+    value: int | Sequence[int | Sequence[int]], levels: int, spatial_dims: int, name: str
+) -> list[tuple[int, ...]]:
+    """One integer per axis for every level; a sequence that holds sequences names the levels."""
+    if isinstance(value, int) or all(isinstance(v, int) for v in value):
+        return [per_axis(value, spatial_dims, name)] * levels  # type: ignore[arg-type]
+    if len(value) != levels:
+        raise ValueError(f"{name} by level must have {levels} entries for these channels, got {value}.")
+    return [per_axis(v, spatial_dims, name) for v in value]
 
 
 def _gate(

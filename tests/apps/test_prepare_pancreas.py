@@ -42,6 +42,12 @@ def source(tmp_path: Path) -> Path:
     organs = np.arange(5, dtype=np.uint8).repeat(8).reshape(5, 2, 4)
     nib.save(nib.Nifti1Image(organs.astype(np.int16), np.eye(4)), volumes / "scan_image.nii.gz")
     nib.save(nib.Nifti1Image(organs, np.eye(4)), volumes / "scan_label.nii.gz")
+    maps = tmp_path / "source" / "label_maps"
+    maps.mkdir()
+    (maps / "classes.json").write_text('{"50": "pancreas", "44": "liver"}')
+    structures = np.zeros((24, 20, 18), np.uint8)
+    structures[4:12, 4:14, 3:15], structures[13:19, 6:12, 5:13] = 44, 50
+    nib.save(nib.Nifti1Image(structures, np.diag([3.0, 3.0, 3.0, 1.0])), maps / "a_labelmap.nii.gz")
     return tmp_path / "source"
 
 
@@ -52,7 +58,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_slices_become_sparse_volumes_on_the_right_grid(source: Path, tmp_path: Path) -> None:
-    prepare(source, tmp_path / "out", phantoms=0)
+    prepare(source, tmp_path / "out", phantoms=0, drawn=2)
     image, affine = read(tmp_path / "out" / "images" / f"{SUBJECTS[0]}.nii.gz")
     label, _ = read(tmp_path / "out" / "labels" / f"{SUBJECTS[0]}.nii.gz")
     assert np.allclose(np.diag(affine), [1.6, 1.6, 1.0, 1.0])
@@ -68,11 +74,13 @@ def test_slices_become_sparse_volumes_on_the_right_grid(source: Path, tmp_path: 
 
 
 def test_datalist_splits_by_subject_and_keeps_one_organ(source: Path, tmp_path: Path) -> None:
-    prepare(source, tmp_path / "out", phantoms=0)
+    prepare(source, tmp_path / "out", phantoms=0, drawn=2)
     datalist = json.loads((tmp_path / "out" / "datalist.json").read_text())
     names = {part: [Path(case["image"]).name for case in cases] for part, cases in datalist.items()}
-    assert names["validation"] == [f"{SUBJECTS[-1]}.nii.gz"]
-    assert names["training"] == [*(f"{name}.nii.gz" for name in SUBJECTS[:-1]), "scan.nii.gz"]
+    assert names["validation"] == [f"{SUBJECTS[-1]}.nii.gz", "scan.nii.gz"]
+    assert names["validation_slices"] == [f"{SUBJECTS[-1]}.nii.gz"]
+    assert names["training_slices"] == [f"{name}.nii.gz" for name in SUBJECTS[:-1]]
+    assert names["training"] == [*names["training_slices"], "drawn_000_a.nii.gz", "drawn_001_a.nii.gz"]
     label, _ = read(tmp_path / "out" / "labels" / "scan.nii.gz")
     assert label[:, 0, 0].tolist() == [0, 1, 0, 0, 0]
     assert all((tmp_path / "out" / case[key]).is_file() for part in datalist.values() for case in part for key in case)
@@ -80,4 +88,11 @@ def test_datalist_splits_by_subject_and_keeps_one_organ(source: Path, tmp_path: 
 
 def test_a_folder_without_the_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"slices\.csv was not found"):
-        prepare(tmp_path, tmp_path / "out", phantoms=0)
+        prepare(tmp_path, tmp_path / "out", phantoms=0, drawn=2)
+
+
+def test_volumes_are_drawn_from_the_label_maps(source: Path, tmp_path: Path) -> None:
+    prepare(source, tmp_path / "out", phantoms=0, drawn=2)
+    first, second = (read(tmp_path / "out" / "labels" / f"drawn_{i:03d}_a.nii.gz")[0] for i in range(2))
+    assert set(np.unique(first)) == set(np.unique(second)) == {0, 1}
+    assert first.shape != second.shape or (first != second).any()
