@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 __all__ = ["NetworkSpec", "create_network", "list_networks", "register_network", "register_with_monai"]
 
 ATTENTION_UNET = "ag_networks.nets.AttentionGatedUNet"
+SONONET = "ag_networks.nets.SonoNet"
+ATTENTION_SONONET = "ag_networks.nets.AttentionGatedSonoNet"
 CT: dict[str, Any] = {"spatial_dims": 3, "in_channels": 1, "out_channels": 4}
+ULTRASOUND: dict[str, Any] = {"spatial_dims": 2, "in_channels": 1, "out_channels": 14}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class NetworkSpec:
         return target(**{**self.kwargs, **overrides})
 
 
-# The presets of the papers; their counts hold for the four outputs of the CT-150 experiment.
+# The presets of the papers; their counts hold for the four outputs of the CT-150 experiment, and for 14 fetal planes.
 _PUBLISHED = (
     NetworkSpec("attention_unet", ATTENTION_UNET, CT, "Attention U-Net of the papers, two gates per skip: 6.40 M"),
     NetworkSpec("unet", ATTENTION_UNET, {**CT, "gates": 0}, "baseline U-Net of the papers: 5.88 M"),
@@ -60,6 +63,24 @@ _PUBLISHED = (
         ATTENTION_UNET,
         {**CT, "gates": 1, "gating_channels": 256, "gate_options": {"init": "released"}},
         "the released code's variant with one gate per skip: 6.21 M",
+    ),
+    *(
+        NetworkSpec(
+            f"sononet_{filters}",
+            SONONET,
+            {**ULTRASOUND, "filters": filters},
+            f"SonoNet in the layout of the papers' tables, {filters} initial filters: {count}",
+        )
+        for filters, count in ((8, "0.16 M"), (16, "0.65 M"), (32, "2.58 M"), (64, "10.32 M"))
+    ),
+    *(
+        NetworkSpec(
+            f"attention_sononet_{filters}",
+            ATTENTION_SONONET,
+            {**ULTRASOUND, "filters": filters},
+            f"AG-SonoNet of the papers, {filters} initial filters, mean of the scales' predictions: {count}",
+        )
+        for filters, count in ((8, "0.18 M"), (16, "0.70 M"), (32, "2.79 M"))
     ),
 )
 _REGISTRY: dict[str, NetworkSpec] = {spec.name: spec for spec in _PUBLISHED}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from ag_networks import registry
@@ -19,6 +20,16 @@ PUBLISHED = [
     *("attention_unet", "attention_unet_released", "attention_unet_single_gate"),
     *("unet", "unet_10m40", "unet_6m44"),
 ]
+# parameters as the papers print them, in millions, and exactly
+SONONETS = {
+    "attention_sononet_16": (0.70, 700_716),
+    "attention_sononet_32": (2.79, 2_787_884),
+    "attention_sononet_8": (0.18, 177_068),
+    "sononet_16": (0.65, 647_914),
+    "sononet_32": (2.58, 2_583_978),
+    "sononet_64": (10.32, 10_320_682),
+    "sononet_8": (0.16, 162_954),
+}
 
 
 @pytest.fixture
@@ -58,6 +69,35 @@ def test_listing_imports_neither_torch_nor_monai() -> None:
     assert in_a_process_of_its_own(code) == [["unet", "unet_10m40", "unet_6m44"], []]
 
 
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("name", "printed", "exact"), [(name, *counts) for name, counts in SONONETS.items()])
+def test_a_sononet_has_the_published_parameters_and_14_planes(name: str, printed: float, exact: int) -> None:
+    network: Any = create_network(name).eval()
+    assert parameters(network) == exact
+    assert f"{exact / 1e6:.2f}" == f"{printed:.2f}"
+    assert registry._REGISTRY[name].description.endswith(f"{printed:.2f} M")
+    assert network(torch.zeros(1, 1, 32, 32)).shape == (1, 14)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "filters", "printed"),
+    [("deep_supervision", 8, 0.18), ("deep_supervision", 16, 0.71), ("deep_supervision", 32, 2.80)]
+    + [("fine_tune", 8, 0.18), ("fine_tune", 16, 0.70), ("fine_tune", 32, 2.79)],
+)
+def test_the_other_rows_of_the_papers_table_are_an_argument_away(
+    aggregation: str, filters: int, printed: float
+) -> None:
+    network = create_network(f"attention_sononet_{filters}", aggregation=aggregation)
+    assert f"{parameters(network) / 1e6:.2f}" == f"{printed:.2f}"
+
+
+def test_sononets_are_listed() -> None:
+    assert [name for name in list_networks("*sononet*") if name in SONONETS] == sorted(SONONETS)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_network_takes_one_channel_and_gives_four_in_3d(name: str) -> None:
     network = create_network(name, channels=(4, 8))
@@ -87,7 +127,7 @@ def test_the_released_presets_start_as_released(name: str, started_open: bool) -
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"unknown network 'attention-unet'; known: attention_unet, .*unet_6m44"):
+    with pytest.raises(ValueError, match=r"unknown network 'attention-unet'; known: attention_sononet_16, .*unet_6m44"):
         create_network("attention-unet")
 
 

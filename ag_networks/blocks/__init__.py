@@ -1,6 +1,7 @@
 """Building blocks: attention gates and the convolutions around them."""
 
 from ag_networks.blocks.attention_gate import AttentionGate, MultiAttentionGate
+from ag_networks.blocks.attention_pooling import AttentionPooling
 from ag_networks.blocks.convolution import ConvBlock, ConvNormAct, UpBlock, UpConvNormAct
 from ag_networks.blocks.gating_signal import GatingSignal
 from ag_networks.blocks.normalization import NORMALIZATIONS, AttentionNormalization
@@ -9,6 +10,7 @@ __all__ = [
     "NORMALIZATIONS",
     "AttentionGate",
     "AttentionNormalization",
+    "AttentionPooling",
     "ConvBlock",
     "ConvNormAct",
     "GatingSignal",

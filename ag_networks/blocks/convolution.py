@@ -26,6 +26,7 @@ class _FoldingConvolution(nn.Module):
         kernel_size: int | Sequence[int] = 3,
         norm: str | tuple | None = "batch",
         act: str | tuple | None = ("relu", {"inplace": True}),
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
@@ -34,7 +35,7 @@ class _FoldingConvolution(nn.Module):
         if any(k % 2 == 0 for k in kernel):
             raise ValueError(f"kernel_size must be odd on every axis, got {kernel}.")
         padding = tuple(k // 2 for k in kernel)
-        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, padding=padding)
+        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, kernel, padding=padding, bias=bias)
         nn.init.kaiming_normal_(self.conv.weight)  # as the released code of the papers does
         # Any: mypy types the attributes of a module as Tensor or Module
         self.norm: Any = nn.Identity() if norm is None else get_norm_layer(norm, spatial_dims, out_channels)
@@ -68,7 +69,7 @@ class _FoldingConvolution(nn.Module):
 
 
 class ConvNormAct(_FoldingConvolution):
-    r"""Convolution (with bias, "same" padding), normalization, activation.
+    r"""Convolution ("same" padding), normalization, activation.
 
     .. math:: y = \sigma(\mathrm{norm}(W * x + b))
 
@@ -82,6 +83,7 @@ class ConvNormAct(_FoldingConvolution):
         kernel_size: odd, one number or one per axis.
         norm: name or ``(name, kwargs)`` of MONAI's normalization factory; None for none.
         act: name or ``(name, kwargs)`` of MONAI's activation factory; None for none.
+        bias: whether the convolution has the bias :math:`b`; before a batch norm it does nothing.
 
     Shape:
         input (N, in_channels, *spatial), output (N, out_channels, *spatial).
@@ -105,8 +107,11 @@ class ConvNormAct(_FoldingConvolution):
         kernel_size: int | Sequence[int] = 3,
         norm: str | tuple | None = "batch",
         act: str | tuple | None = ("relu", {"inplace": True}),
+        bias: bool = True,
     ) -> None:
-        super().__init__(spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act)
+        super().__init__(
+            spatial_dims, in_channels, out_channels, kernel_size=kernel_size, norm=norm, act=act, bias=bias
+        )
         wide = [axis for axis in range(-spatial_dims, 0) if self.conv.kernel_size[axis] == 3]
         self.unrolled_axis = wide[-1] if wide and in_channels == 1 else 0
 

@@ -8,6 +8,12 @@ import torch
 from torch import nn
 
 from ag_networks.blocks import AttentionGate, ConvBlock, GatingSignal, MultiAttentionGate, UpBlock
+from ag_networks.interop.original_sononet import (
+    build_attention_sononet,
+    build_sononet,
+    classification_normalization,
+    rename_sononet,
+)
 from ag_networks.nets import AttentionGatedUNet
 
 __all__ = ["from_original", "rename_keys"]
@@ -20,13 +26,6 @@ SEGMENTATION_MODES: dict[str, tuple[type[nn.Module], str]] = {
     "concatenation_debug": (nn.Softplus, "sigmoid"),  # which MONAI's factory of activations lacks
     "concatenation_residual": (nn.ReLU, "softmax"),
 }
-CLASSIFICATION_MODES = {
-    "concatenation_softmax": "softmax",
-    "concatenation_sigmoid": "sigmoid",
-    "concatenation_mean": "sum",
-    "concatenation_mean_flow": "shifted_sum",
-    "concatenation_range_normalise": "range",
-}
 
 _GATE = [(r"^W\.0\.", "W.conv."), (r"^W\.1\.", "W.norm."), (r"^W\.(?=weight|bias)", "W.conv.")]
 _CONVS = [(r"^(conv\d)\.0\.", r"\1.conv."), (r"^(conv\d)\.1\.", r"\1.norm.")]
@@ -38,7 +37,8 @@ def from_original(config: Mapping[str, Any], state_dict: State, *, align_corners
 
     The parameters say what they belong to; ``config`` is asked only for what they do not show: the gates' mode
     (``mode`` or ``nonlocal_mode``), ``nonlinearity1`` of the classification gate, ``scale_factor`` of a deep
-    supervision head. A ``module.`` prefix (DataParallel) is dropped.
+    supervision head, and whether AG-SonoNet predicts by the mean or the ``max`` (``aggregation``). A ``module.``
+    prefix (DataParallel) is dropped.
 
     Args:
         config: the options of the original module or network.
@@ -49,7 +49,8 @@ def from_original(config: Mapping[str, Any], state_dict: State, *, align_corners
     Returns:
         the module in evaluation mode, with the same inputs and outputs: gates ``(x, g) -> (features, coefficients)``
         (a multi-gate block: all coefficients, as channels), up-sampling blocks ``(skip, coarse) -> features``, others
-        ``x -> y``. A network returns logits.
+        ``x -> y``. A network returns logits; AG-SonoNet returns one tensor of scores, see its ``aggregation``, where
+        the original returns a list of logits.
 
     Raises:
         ValueError: if the keys belong to no known module, or the mode is unknown.
@@ -175,10 +176,7 @@ def _build_gate(config: dict[str, Any], state: State, align_corners: bool) -> nn
 
 def _build_classification_gate(config: dict[str, Any], state: State, align_corners: bool) -> nn.Module:
     """The gate of AG-SonoNet: `phi` strided and without bias, each of its four maps optional."""
-    mode = _mode(config)
-    if mode not in CLASSIFICATION_MODES:
-        known = ", ".join(CLASSIFICATION_MODES)
-        raise ValueError(f"mode of a classification gate must be one of {known}, got {mode!r}.")
+    normalization = classification_normalization(config)
     maps = {name: state.get(f"{name}.weight") for name in ("theta", "phi", "psi")}
     output = state.get("W.0.weight", state.get("W.weight"))
     known_map = next(w for w in (*maps.values(), output) if w is not None)
@@ -193,7 +191,7 @@ def _build_classification_gate(config: dict[str, Any], state: State, align_corne
         inter,
         sub_sample_factor=_spatial(theta) if theta is not None else 1,
         act="relu" if config.get("nonlinearity1", "relu") else None,
-        normalization=CLASSIFICATION_MODES[mode],
+        normalization=normalization,
         output=None if output is None else ("conv_norm" if "W.1.weight" in state else "conv"),
         gating_bias=False,
         align_corners=align_corners,
@@ -304,6 +302,8 @@ def _gate_options(config: dict[str, Any], state: State, prefix: str) -> dict[str
 Kind = tuple[Callable[[State], bool], Callable[[dict[str, Any], State, bool], nn.Module], Callable[[str], str]]
 
 _KINDS: list[Kind] = [
+    (lambda s: "compatibility_score1.psi.weight" in s, build_attention_sononet, rename_sononet),
+    (lambda s: "conv6_p.cb_unit.0.weight" in s, build_sononet, rename_sononet),
     (lambda s: "final.weight" in s and "dsv1.weight" in s, _build_network, lambda k: _rename_network(k, True)),
     (lambda s: "final.weight" in s, _build_network, lambda k: _rename_network(k, False)),
     (lambda s: "gate_block_1.theta.weight" in s, _build_multi, _rename_multi),

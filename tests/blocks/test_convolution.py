@@ -33,6 +33,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "no activation": {"act": None},
     "leaky": {"act": ("leakyrelu", {"negative_slope": 0.3})},
     "no norm": {"norm": None},
+    "no bias": {"bias": False},
+    "neither": {"bias": False, "norm": None},
     "instance norm": {"norm": "instance"},
     "group norm": {"norm": ("group", {"num_groups": 2})},
     "batch norm without parameters": {"norm": ("batch", {"affine": False})},
@@ -54,6 +56,12 @@ def test_it_equals_the_three_layers(dims: int, training: bool, layers: dict[str,
     ours = gradients((y,), (x, *block.parameters()))
     torch.testing.assert_close(ours, gradients((expected,), (x, *reference.parameters())))
     torch.testing.assert_close(dict(block.named_buffers()), dict(reference.named_buffers()))
+
+
+def test_a_convolution_without_bias_has_no_such_parameter() -> None:
+    assert [name for name, _ in ConvNormAct(2, 1, 4, bias=False).named_parameters()] == [
+        *("conv.weight", "norm.weight", "norm.bias")
+    ]
 
 
 @MODE

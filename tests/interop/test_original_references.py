@@ -3,6 +3,7 @@
 They are read from the folder `reference/original_networks` beside that of the real data.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def references(data_root: Path) -> Path:
 
 
 def stored(data_root: Path) -> dict[str, Any]:
-    """Every stored module but those of SonoNet, which from_original does not read yet."""
+    """Every stored module."""
     files = sorted(references(data_root).glob("*.pt"))
-    loaded = {f.stem: torch.load(f, weights_only=True) for f in files if "sononet" not in f.stem}
+    loaded = {f.stem: torch.load(f, weights_only=True) for f in files}
     found = {name: content for name, content in loaded.items() if "state_dict" in content}
-    assert len(found) >= 28
+    assert len(found) >= 37
     return found
 
 
@@ -53,9 +54,26 @@ def test_stored_outputs_are_matched(data_root: Path, align_corners: bool) -> Non
     wrong = {}
     for name, file in stored(data_root).items():
         module = from_original(file["config"], file["state_dict"], align_corners=align_corners)
+        # the original AG-SonoNet gives the scales' logits in evaluation too; below it the norms stay in evaluation
+        module.training = "agsononet" in name
         with torch.no_grad():
             wrong[name] = far(as_tuple(module(*file["inputs"])), file["out"][f"ac{align_corners:d}"]["eval"])
     assert {name: errors for name, errors in wrong.items() if errors} == {}
+
+
+@CORNERS
+def test_the_scores_of_the_scales_are_the_mean_of_the_stored_probabilities(
+    data_root: Path, align_corners: bool
+) -> None:
+    compared = 0
+    for name, file in stored(data_root).items():
+        logits = file["out"][f"ac{align_corners:d}"].get("eval", ())
+        if "agsononet" in name and len(logits) == 3:
+            network = from_original(file["config"], file["state_dict"], align_corners=align_corners)
+            expected = torch.stack([scale.softmax(1) for scale in logits]).mean(0)
+            torch.testing.assert_close(network(*file["inputs"]).softmax(1), expected, rtol=1e-4, atol=1e-6)
+            compared += 1
+    assert compared >= 5
 
 
 @CORNERS
@@ -70,11 +88,17 @@ def test_stored_coefficients_are_captured(data_root: Path, align_corners: bool) 
             module(*file["inputs"])
         for place, stored_gate in expected.items():
             block, _, number = place.rpartition("gate_block_") if "gate_block_" in place else (place, "", "1")
-            ours = f"decoder.level{int(block[len('attentionblock')]) - 1}.gate" if block else ""
+            ours = ""
+            if level := re.search(r"\d", block):
+                ours = (
+                    f"gates.{int(level[0]) - 1}"
+                    if "compatibility" in block
+                    else f"decoder.level{int(level[0]) - 1}.gate"
+                )
             channel = int(number) - 1
             wrong[f"{name} {place}"] = far([attention[ours][:, channel : channel + 1]], [stored_gate["alpha"]])
             compared += 1
-    assert compared >= 31
+    assert compared >= 45
     assert {name: errors for name, errors in wrong.items() if errors} == {}
 
 
