@@ -6,9 +6,10 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ag_networks.data.folders import shown, walk_visible
 
 __all__ = ["CaseError", "is_dicom_file", "is_nifti_file", "list_cases"]
 
@@ -63,9 +64,9 @@ def list_cases(
     root = Path(dataset_dir).expanduser()
     output = Path(output_dir).expanduser() if output_dir is not None else None
     if not root.exists():
-        raise CaseError(f"dataset_dir {_shown(root)}: no such file or folder; {EXPECTED}")
+        raise CaseError(f"dataset_dir {shown(root)}: no such file or folder; {EXPECTED}")
     if output is not None and root.is_dir() and os.path.realpath(output) == os.path.realpath(root):
-        raise CaseError(f"output_dir {_shown(output)}: is also dataset_dir; expected another folder for the results")
+        raise CaseError(f"output_dir {shown(output)}: is also dataset_dir; expected another folder for the results")
     root, paths = _find_paths(root, output)
     cases = [{"image": str(path), "case": name} for path, name in zip(paths, _unique_names(paths, root), strict=True)]
     if output is None or overwrite:
@@ -100,7 +101,7 @@ def _find_paths(root: Path, output: Path | None) -> tuple[Path, list[Path]]:
         if is_nifti_file(root):
             return root, [root]
         found = "one DICOM file; give the folder of its series" if is_dicom_file(root) else "not a NIfTI file"
-        raise CaseError(f"dataset_dir {_shown(root)}: {found}; {EXPECTED}")
+        raise CaseError(f"dataset_dir {shown(root)}: {found}; {EXPECTED}")
     for images, labels in IMAGE_AND_LABEL_FOLDERS:
         if (root / images).is_dir() and (root / labels).is_dir():
             logger.info("reading the cases of %s/ only; %s/ holds labels", images, labels)
@@ -108,7 +109,7 @@ def _find_paths(root: Path, output: Path | None) -> tuple[Path, list[Path]]:
             break
     paths: list[Path] = []
     others: Counter[str] = Counter()
-    for folder, files in _walk(root, output):
+    for folder, files in walk_visible(root, output):
         dicom = [file for file in files if not is_nifti_file(file) and is_dicom_file(folder / file)]
         paths += [folder] if dicom else []
         paths += [folder / file for file in files if is_nifti_file(file)]
@@ -116,23 +117,10 @@ def _find_paths(root: Path, output: Path | None) -> tuple[Path, list[Path]]:
         others.subtract(Path(file).suffix or "no extension" for file in dicom)
     ignored = ", ".join(f"{count} x {suffix}" for suffix, count in sorted(others.items()) if count)
     if not paths:
-        raise CaseError(f"dataset_dir {_shown(root)}: no case in it, found {ignored or 'nothing'}; {EXPECTED}")
+        raise CaseError(f"dataset_dir {shown(root)}: no case in it, found {ignored or 'nothing'}; {EXPECTED}")
     if ignored:
         logger.info("ignored files that are neither NIfTI nor DICOM: %s", ignored)
     return root, paths
-
-
-def _walk(root: Path, output: Path | None) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the visible folders below `root` with their visible files, sorted, each once, never `output`."""
-    seen = {os.path.realpath(output)} if output is not None else set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield Path(folder), sorted(name for name in files if not name.startswith("."))
 
 
 def _unique_names(paths: list[Path], root: Path) -> list[str]:
@@ -142,7 +130,7 @@ def _unique_names(paths: list[Path], root: Path) -> list[str]:
     names = [f"{name}_{_kind(path)}" if name in repeated else name for name, path in zip(names, paths, strict=True)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise CaseError(f"dataset_dir {_shown(root)}: several cases would be named {twice[0]}; expected unique names")
+        raise CaseError(f"dataset_dir {shown(root)}: several cases would be named {twice[0]}; expected unique names")
     return names
 
 
@@ -177,8 +165,3 @@ def _is_finished(record: Path, settings: dict[str, Any] | None) -> bool:
     return isinstance(content, dict) and (
         settings is None or content.get("settings") == json.loads(json.dumps(settings))
     )
-
-
-def _shown(path: Path) -> str:
-    """Name a path for the user: as given where relative, otherwise without its parents."""
-    return repr(path.name if path.is_absolute() and path.name else str(path))

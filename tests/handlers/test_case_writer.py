@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureTyped, Orientationd, Spacingd
+from monai.transforms import Compose, EnsureTyped, Orientationd, ScaleIntensityRange, Spacingd
 
 from ag_networks.handlers import CaseWriter
+from ag_networks.metrics import Plausibility
 
 # 3 x 2 x 1.5 mm, first axis toward the left, turned by 30 degrees about the last
 C, S = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -55,11 +56,32 @@ def test_mask_and_report(tmp_path: Path) -> None:
         },
         "input": {"size": list(SHAPE), "spacing_mm": [3.0, 2.0, 1.5], "orientation": "LAS"},
         "seconds": 1.3,
+        "measured": {},
         "warnings": ["one thing", "another", "no spleen was found"],
         "settings": {"weights": "abc"},
     }
     assert versions["torch"] == torch.__version__.split("+")[0] or versions["torch"] == torch.__version__
     assert sorted(path.name for path in (tmp_path / "case_1").iterdir()) == ["case_1.json", "case_1.nii.gz"]
+
+
+def test_implausible_results_are_measured_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ranges = {"image": {"view_height_mm": [50, None]}, "pancreas": {"volume_ml": [15, 250], "confidence": [0.8, None]}}
+    plausibility = Plausibility(ranges, class_names=NAMES, intensity=ScaleIntensityRange(0, 255, -1, 1))
+    writer = CaseWriter(tmp_path, class_names=NAMES, preprocessing=NONE, plausibility=plausibility)
+    image = MetaTensor(torch.full((1, 10, 10, 10), -0.2), affine=torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])))
+    whole = torch.zeros(1, 10, 10, 10)
+    whole[:, 2:6, 2:6, 2:6] = 1
+    write(writer, image=image, whole_pred=whole, confidence=[0.5, float("nan")])
+    report = json.loads((tmp_path / "case_1/case_1.json").read_text())
+    assert report["warnings"] == [
+        "image: the scan is high 20 mm, expected at least 50: too short to hold the organ?",
+        "pancreas: volume 0.512 ml, expected 15 to 250: a part of it missed?",
+        "pancreas: mean probability inside 0.5, expected at least 0.8: the network is unsure",
+        "no spleen was found",
+    ]
+    assert report["measured"].keys() == {"image", "pancreas"}
+    assert report["measured"]["pancreas"]["organ_hu"] == pytest.approx(102)
+    assert [f"case_1: {line}" for line in report["warnings"]] == [record.getMessage() for record in caplog.records]
 
 
 def test_attention_comes_back_to_the_grid_of_the_input(tmp_path: Path) -> None:
