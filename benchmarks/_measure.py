@@ -14,9 +14,19 @@ from scipy.stats import bootstrap
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["ceilings", "count_flops", "forward_pass", "memory_above", "paired_ratio", "paired_times", "training_step"]
+__all__ = [
+    "ceilings",
+    "classification_step",
+    "count_flops",
+    "forward_pass",
+    "memory_above",
+    "paired_ratio",
+    "paired_times",
+    "training_step",
+]
 
 CLASSES = 4
+PLANES = 14
 PRODUCT_SIZES = (1024, 2048, 3072)
 CONVOLUTIONS = ((32, 48), (64, 32), (128, 24), (256, 16))  # channels in and out, voxels along every axis
 
@@ -43,6 +53,23 @@ def training_step(network: nn.Module, x: torch.Tensor) -> Callable[[], None]:
         network.train()
         optimizer.zero_grad()
         loss(network(x), target).backward()
+        optimizer.step()
+        _wait_for(x.device)
+
+    return run
+
+
+def classification_step(network: nn.Module, x: torch.Tensor) -> Callable[[], None]:
+    """Forward pass, cross entropy of every output, backward pass and one step of SGD with Nesterov momentum."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
+    target = torch.arange(len(x), device=x.device).remainder(PLANES)
+
+    def run() -> None:
+        network.train()
+        optimizer.zero_grad()
+        outputs = network(x)
+        scales = outputs if isinstance(outputs, list) else [outputs]
+        torch.stack([nn.functional.cross_entropy(logits, target) for logits in scales]).sum().backward()
         optimizer.step()
         _wait_for(x.device)
 
@@ -97,13 +124,14 @@ def ceilings(device: torch.device) -> dict[str, float]:
         }
 
 
-def count_flops(network: nn.Module, size: Sequence[int], *, training: bool) -> int:
+def count_flops(network: nn.Module, size: Sequence[int], *, training: bool, batch: int = 1) -> int:
     """Floating-point operations of one forward pass, or of forward and backward pass; nothing is computed."""
     network = network.to("meta").train(training)
-    x = torch.zeros(1, 1, *size, device="meta")
+    x = torch.zeros(batch, 1, *size, device="meta")
     with FlopCounterMode(display=False) as counter:
         if training:
-            network(x).sum().backward()
+            outputs = network(x)
+            torch.stack([y.sum() for y in (outputs if isinstance(outputs, list) else [outputs])]).sum().backward()
         else:
             with torch.no_grad():
                 network(x)

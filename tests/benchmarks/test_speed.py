@@ -1,23 +1,47 @@
-"""The speed benchmark on tiny volumes: its table and its file."""
+"""The speed benchmark on tiny volumes and frames: its tables and its file."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from _measure import count_flops
+
+from ag_networks.registry import create_network
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "speed.py"
 
 
-def test_it_prints_a_table_and_keeps_the_times(tmp_path: Path) -> None:
-    options = ["--sizes", "32x32x32", "--repeats", "3", "--networks", "attention_unet", "unet"]
-    command = [sys.executable, str(SCRIPT), *options, "--json", str(tmp_path / "times.json")]
+def run(folder: Path, *options: str) -> tuple[str, dict[str, Any]]:
+    """What the benchmark prints, and the rows that it keeps, by size and pass."""
+    command = [sys.executable, str(SCRIPT), *options, "--repeats", "3", "--json", str(folder / "times.json")]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return printed, json.loads((folder / "times.json").read_text())["sizes"]
+
+
+def test_it_prints_a_table_and_keeps_the_times(tmp_path: Path) -> None:
+    printed, sizes = run(tmp_path, "--sizes", "32x32x32", "--networks", "attention_unet", "unet")
     assert "| attention_unet | 6,407,018 |" in printed
     assert "| unet | 5,888,004 |" in printed
-    rows = json.loads((tmp_path / "times.json").read_text())["sizes"]["32x32x32"]
+    rows = sizes["32x32x32"]
     assert set(rows) == {"forward", "training step"}
     gated, plain = rows["forward"]["attention_unet"], rows["forward"]["unet"]
     assert len(gated["seconds"]) == len(plain["seconds"]) == 3
     assert plain["ratio"] == [1.0, 1.0, 1.0]
     assert 1.0 < gated["flops"] / plain["flops"] < 1.05, "the gates are a few per cent of the operations"
     assert rows["training step"]["unet"]["flops"] > 2.5 * plain["flops"]
+
+
+def test_classification_networks_see_frames(tmp_path: Path) -> None:
+    names = ["attention_sononet_8", "sononet_8", "unet"]
+    printed, sizes = run(tmp_path, "--sizes", "32x48", "--batches", "3", "--networks", *names)
+    assert "### 32x48, batch 3, training step" in printed
+    assert "| attention_sononet_8 | 177,068 |" in printed
+    rows = sizes["32x48, batch 3"]
+    assert set(rows["forward"]) == set(rows["training step"]) == set(names[:-1])  # no network for volumes
+    gated, plain = (rows["forward"][name] for name in names[:-1])
+    assert plain["ratio"] == [1.0, 1.0, 1.0]
+    assert 1.0 < gated["flops"] / plain["flops"] < 1.06
+    single = count_flops(create_network("sononet_8"), (32, 48), training=False)
+    assert plain["flops"] == 3 * single
