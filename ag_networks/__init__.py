@@ -10,9 +10,12 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "AttentionGate": "ag_networks.blocks",
+    "AttentionGatedSonoNet": "ag_networks.nets",
     "AttentionGatedUNet": "ag_networks.nets",
+    "AttentionPooling": "ag_networks.blocks",
     "GatingSignal": "ag_networks.blocks",
     "MultiAttentionGate": "ag_networks.blocks",
+    "SonoNet": "ag_networks.nets",
     "create_network": "ag_networks.registry",
     "list_networks": "ag_networks.registry",
     "register_network": "ag_networks.registry",

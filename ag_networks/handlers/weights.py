@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ag_networks.handlers.checkpoint import read_state_dict
 from ag_networks.nets import inflate, select_classes
 
 __all__ = ["file_digest", "load_weights"]
@@ -36,18 +37,7 @@ def load_weights(
         ValueError: if the file is missing, no checkpoint, or that of another network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"checkpoint {path.name} was not found in the folder '{path.parent.name}'.")
-    try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:  # what torch raises for damaged files has no common base class
-        raise ValueError(f"checkpoint {path.name} is corrupt or none ({_first_line(error)}).") from None
-    if isinstance(state, dict):
-        state = next((state[key] for key in ("model", "network") if key in state), state)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"checkpoint {path.name} holds no state dict; expected parameter names and tensors.")
+    state = read_state_dict(path, device=device)
     own = network.state_dict()
     if classes is not None and _classes(state) not in (None, _classes(own)):
         state = select_classes(state, classes)
@@ -73,7 +63,3 @@ def file_digest(path: str | Path) -> str:
 
 def _classes(state: dict[str, torch.Tensor]) -> int | None:
     return next((value.shape[0] for key, value in state.items() if key.endswith("level0.head.weight")), None)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:120] if str(error) else type(error).__name__

@@ -150,10 +150,31 @@ def test_the_report_says_what_was_found(case: str, results: Path, weights: Path)
     assert report["seconds"] >= 0
     assert {"python", "ag-networks", "monai", "torch", "numpy"} <= report["versions"].keys()
     assert report["settings"].keys() == {"weights", "spacing_mm", "largest_component", "attention"}
+    # the tiny network is not trained: what is said of its masks is said elsewhere
     found = [text for text in report["warnings"] if "slices are 8.0 mm apart" not in text]
+    found = [text for text in found if not text.startswith(("image: ", "pancreas: "))]
     assert len(found) == len(WARNINGS[case])
     for text, part in zip(found, WARNINGS[case], strict=True):
         assert part in text
+
+
+def test_implausible_results_get_warnings(scans: Path, results: Path, weights: Path, tmp_path: Path) -> None:
+    report = report_of(results, "plain")
+    measured = report["measured"]["pancreas"]
+    # one part is left in the mask, which is all that was measured
+    assert measured["volume_ml"] == pytest.approx(report["classes"]["pancreas"]["volume_ml"], rel=0.05)
+    assert measured["main_share"] < 1
+    assert 0.5 < measured["confidence"] < 1
+    assert any(text.startswith("pancreas: volume") for text in report["warnings"])
+    ranges = {"pancreas": {"volume_ml": [None, 1e6]}, "image": {"view_height_mm": [1000, None]}}
+    infer(scans / "plain.nii.gz", tmp_path / "own", weights, expected_ranges=ranges)
+    own = report_of(tmp_path / "own", "plain")
+    assert own["measured"]["pancreas"] == measured
+    assert [text for text in own["warnings"] if text.startswith(("image: ", "pancreas: "))] == [
+        "image: the scan is high 192 mm, expected at least 1000: too short to hold the organ?"
+    ]
+    infer(scans / "plain.nii.gz", tmp_path / "none", weights, expected_ranges=None)
+    assert report_of(tmp_path / "none", "plain")["measured"] == {}
 
 
 def test_only_one_component_is_left_unless_switched_off(

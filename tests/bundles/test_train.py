@@ -225,6 +225,43 @@ def test_fine_tuning_starts_from_the_chosen_outputs(dataset: Path, tmp_path: Pat
     assert last(tmp_path / "out")["epoch"] == 1
 
 
+@pytest.fixture(scope="module")
+def sliced(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the output folder of one epoch of the 2D network on slices."""
+    output = tmp_path_factory.mktemp("sliced")
+    parts = json.loads((dataset / "datalist.json").read_text())
+    parts |= {f"{part}_slices": cases for part, cases in parts.items()}
+    (output / "datalist.json").write_text(json.dumps(parts))
+    in_2d = {f"network_def#{key}": value for key, value in (("kernel_size", 3), ("strides", 2))}
+    in_2d |= {"roi_size": [24, 24, 1], "inferer#roi_size": [32, 32]}
+    train(dataset, output, "train_slices", datalist_file=str(output / "datalist.json"), max_epochs=1, **in_2d)
+    return output
+
+
+def test_training_on_slices_gives_a_2d_network(sliced: Path) -> None:
+    state = last(sliced)["network"]
+    assert state["encoder.0.conv1.conv.weight"].shape == (4, 1, 3, 3)
+    assert (sliced / "checkpoints" / "model.pt").is_file()
+
+
+def test_the_3d_network_starts_from_the_slices(dataset: Path, sliced: Path, tmp_path: Path) -> None:
+    pretrained = sliced / "checkpoints" / "model.pt"
+    started: dict[str, torch.Tensor] = {}
+
+    def keep(engine: Engine) -> None:
+        started.update({key: value.clone() for key, value in engine.network.state_dict().items()})
+
+    made = training(dataset, tmp_path, "from_slices", pretrained=str(pretrained), max_epochs=1)
+    made.parser.get_parsed_content("train#trainer").add_event_handler(Events.STARTED, keep)
+    made.run()
+    flat = torch.load(pretrained, weights_only=True)
+    for name, depth in (("encoder.0.conv1.conv.weight", 1), ("encoder.1.conv1.conv.weight", 3)):
+        assert started[name].shape[-1] == depth
+        assert torch.equal(started[name][..., depth // 2], flat[name])
+    theta = "decoder.level1.gate.gates.0.theta.weight"
+    assert torch.allclose(started[theta].sum(-1), flat[theta])
+
+
 def test_fine_tuning_from_nothing_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"error: checkpoint none.pt was not found"):
         train(dataset, tmp_path, "finetune", pretrained=str(tmp_path / "none.pt"))

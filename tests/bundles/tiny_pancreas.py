@@ -17,10 +17,13 @@ from ag_networks.nets import AttentionGatedUNet
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "pancreas_ct_segmentation"
 SPACING_MM = (8.0, 8.0, 8.0)
 SHAPE = (44, 36, 24)
+KERNELS, STRIDES = [[3, 3, 1], [3, 3, 3], [3, 3, 3]], [[2, 2, 1], [2, 2, 2]]
 TINY = {
     "bundle_root": str(BUNDLE),
     "device": "$torch.device('cpu')",
     "network_def#channels": [4, 8, 16],
+    "network_def#kernel_size": KERNELS,
+    "network_def#strides": STRIDES,
     "spacing": list(SPACING_MM),
     "inferer#roi_size": [32, 32, 32],
 }
@@ -29,7 +32,8 @@ TINY_TRAINING = {**TINY, "roi_size": [24, 24, 16], "batch_size": 1, "max_epochs"
 
 def tiny_network(out_channels: int = 2) -> AttentionGatedUNet:
     """Return the network that the overrides of `TINY` describe, with random weights."""
-    return AttentionGatedUNet(3, 1, out_channels, channels=(4, 8, 16), gates=2, deep_supervision="fused").eval()
+    shape = {"channels": (4, 8, 16), "kernel_size": KERNELS, "strides": STRIDES}
+    return AttentionGatedUNet(3, 1, out_channels, gates=2, deep_supervision="fused", **shape).eval()
 
 
 def config_files(*names: str) -> list[str]:
