@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ import torch
 collect_ignore_glob = ["label/without_torchvision_ops/*"]
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# the scripts' own modules, and the tiny bundles, are imported by tests of other folders
+TESTS = Path(__file__).resolve().parent
+sys.path += [str(TESTS.parent / "benchmarks"), str(TESTS / "bundles")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

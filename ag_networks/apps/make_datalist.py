@@ -80,7 +80,8 @@ def make_datalist(
     for message in unreadable.values():
         print(f"left out: {message}")
     parts = {name: [item for item in part if item["image"] not in unreadable] for name, part in parts.items()}
-    print(f"{len(duplicates)} groups of equal pictures" + (", left out but for one of each" if leave_out else ""))
+    kept = ": one of each stays, none where labels differ" if leave_out else ""
+    print(f"{len(duplicates)} groups of equal pictures{kept}")
     # the harmful ones first
     for copies in sorted(duplicates, key=lambda group: (not group.conflicting, not group.across_parts))[:SHOWN]:
         print(f"  {copies}")

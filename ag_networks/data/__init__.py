@@ -5,6 +5,7 @@ from ag_networks.data.case_dataset import CaseDataset
 from ag_networks.data.cases import CaseError, list_cases
 from ag_networks.data.class_balance import class_balanced_weights
 from ag_networks.data.ct_reader import CTReader
+from ag_networks.data.datalist_part import read_datalist_part
 from ag_networks.data.duplicates import Copies, find_duplicates, leave_out_duplicates
 from ag_networks.data.fetal_planes_db import BRAIN_PLANES, PLANES, find_fetal_planes_db, read_fetal_planes_db
 from ag_networks.data.label_map_ct import LabelledCT, make_ct_from_label_map
@@ -41,6 +42,7 @@ __all__ = [
     "make_ct_from_label_map",
     "make_phantom",
     "make_sparse_volume",
+    "read_datalist_part",
     "read_fetal_planes_db",
     "read_picture_datalist",
     "split_by_subject",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +82,8 @@ def read_dicom_picture(path: Path, frame: int | None = None) -> Pixels:
     _check_decoder(syntax, name)
     what = "the pixels" if frame is None else f"frame {frame}"
     try:
-        values = pixel_array(path, index=frame or 0, transfer_syntax_uid=syntax)
+        with _without_tracebacks():
+            values = pixel_array(path, index=frame or 0, transfer_syntax_uid=syntax)
         return _as_seen(values, header, alone=frames == 1)
     except MemoryError:
         raise
@@ -141,8 +145,20 @@ def _check_decoder(syntax: UID, name: str) -> None:
         raise CaseError(f"{name}: compressed as {syntax.name}; expected pictures, or a clip exported as MP4") from None
     if not available:
         found = f"compressed as {syntax.name}, which no installed decoder reads"
-        remedy = "pip install 'ag-networks[dicom]' reads JPEG 2000, pylibjpeg-libjpeg all kinds of JPEG"
+        remedy = "the extra 'dicom' brings JPEG 2000 and JPEG-LS, pip install pylibjpeg-libjpeg the other kinds of JPEG"
         raise CaseError(f"{name}: {found}; {remedy}")
+
+
+@contextmanager
+def _without_tracebacks() -> Iterator[None]:
+    """Keep pydicom from logging the traceback of every decoder that fails: our message says what is wrong."""
+    log = logging.getLogger("pydicom.pixels.decoders.base")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _as_seen(values: np.ndarray, header: pydicom.Dataset, *, alone: bool) -> Pixels:
@@ -154,6 +170,8 @@ def _as_seen(values: np.ndarray, header: pydicom.Dataset, *, alone: bool) -> Pix
         if header.PhotometricInterpretation == "MONOCHROME2":
             return pixels
         return Pixels(255 - pixels.values, [*pixels.warnings, "stored inverted (MONOCHROME1)"])
+    if header.BitsStored == 8:
+        return Pixels(values.astype(np.float32), [])
     return Pixels(values.astype(np.float32) * np.float32(255 / (2**header.BitsStored - 1)), [])
 
 

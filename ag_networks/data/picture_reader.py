@@ -112,18 +112,19 @@ class PictureReader(ImageReader):
 
     def _in_channels(self, values: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Return the array with the channels asked for, first, and warnings where that changes the picture."""
-        array = np.ascontiguousarray(values[None] if values.ndim == 2 else values.transpose(2, 0, 1))
-        if len(array) == 3 and all(np.array_equal(array[0], channel) for channel in array[1:]):
-            array = array[:1]
-        if len(array) == 1:
+        planes = [values] if values.ndim == 2 else list(np.moveaxis(values, 2, 0))
+        if all(np.array_equal(planes[0], other) for other in planes[1:]):
+            array = np.ascontiguousarray(planes[0])[None]
             if self.channels != 3:
                 return array, []
             return np.repeat(array, 3, axis=0), ["grey picture, as three equal channels"]
         if self.channels != 1:
-            return array, []
-        share = float((array.max(axis=0) - array.min(axis=0) > COLORED).mean())
+            return np.stack(planes), []
+        red, green, blue = planes  # plane by plane: reductions over a short axis are slow
+        spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        share = float((spread > COLORED).mean())
         warnings = [f"color picture, read as grey ({share:.0%} of its pixels are colored)"]
-        return array.mean(axis=0, keepdims=True), warnings if share > COLORED_SHARE else []
+        return ((red + green + blue) / np.float32(3))[None], warnings if share > COLORED_SHARE else []
 
 
 def _doubts(array: np.ndarray) -> list[str]:

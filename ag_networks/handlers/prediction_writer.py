@@ -31,7 +31,8 @@ class PredictionWriter:
     Handler for :class:`~ag_networks.handlers.PictureEvaluator`. The CSV has a row for each picture that was read, in
     the order of the input: ``image``, ``prediction`` (class name), ``probability``, then the probability of every
     class by name, six digits. The JSON says the same, with the warnings about a picture, the pictures that failed with
-    the reason, versions, the settings, and seconds; no path, date or patient data.
+    the reason, versions, the settings, and seconds; no path, date or patient data. Where the postprocessing has located
+    an object (``LocateObjectd``), its box stands there too, as (top, left, bottom, right), or ``null``.
 
     Both appear whole or not at all, at the end of the run, also if it was stopped; from time to time they are written
     with what is done so far. ``"complete"`` in the JSON tells whether the run came to its end.
@@ -42,6 +43,7 @@ class PredictionWriter:
         settings: recorded in the JSON.
         softmax: whether ``"pred"`` still needs one.
         warnings_key: where in the image's meta data its warnings stand, parted by ``"; "``.
+        least_probability: a prediction with less gets a warning.
 
     Raises:
         ValueError: on construction for unusable class names; while running, if a prediction has another number of
@@ -56,12 +58,14 @@ class PredictionWriter:
         settings: Mapping[str, Any] | None = None,
         softmax: bool = True,
         warnings_key: str = "picture_warnings",
+        least_probability: float = 0.0,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = names_in_order(class_names)
         self.settings = dict(settings or {})
         self.softmax = softmax
         self.warnings_key = warnings_key
+        self.least_probability = float(least_probability)
         self._start()
 
     def attach(self, engine: PictureEvaluator) -> None:
@@ -83,12 +87,16 @@ class PredictionWriter:
     def _judge(self, case: str, output: Mapping[str, Any]) -> dict[str, Any]:
         probabilities = probabilities_of(output["pred"], len(self.class_names), softmax=self.softmax)
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        warnings = warnings_of(output.get("image"), self.warnings_key)
+        if probabilities[best] < self.least_probability:
+            warnings.append(f"unsure: probability {probabilities[best]:.2f}, expected {self.least_probability:g} or more")
         return {
             "image": case,
             "prediction": self.class_names[best],
             "probability": round(probabilities[best], 6),
             "probabilities": {n: round(p, 6) for n, p in zip(self.class_names, probabilities, strict=True)},
-            "warnings": warnings_of(output.get("image"), self.warnings_key),
+            "warnings": warnings,
+            **_located(output),
         }
 
     def _start(self, _engine: Engine | None = None) -> None:
@@ -144,6 +152,14 @@ def warnings_of(image: Any, key: str) -> list[str]:
     """Return the warnings that reading and preprocessing have left with an image."""
     text = str(image.meta.get(key, "")) if isinstance(image, MetaTensor) else ""
     return [warning for warning in text.split("; ") if warning]
+
+
+def _located(output: Mapping[str, Any]) -> dict[str, Any]:
+    if "box" not in output:
+        return {}
+    edges = torch.as_tensor(output["box"])
+    box = None if bool(edges.isnan().any()) else [round(float(edge)) for edge in edges]
+    return {"box": box, "box_at_every_scale": bool(output["box_overlaps"])}
 
 
 def versions_in_use() -> dict[str, str]:

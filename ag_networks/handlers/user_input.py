@@ -14,8 +14,9 @@ _logger = logging.getLogger(__name__)
 def or_exit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function; a mistake of the user ends the program with one line instead of a traceback.
 
-    For calls in a bundle's config. A mistake is a ``ValueError`` or ``OSError``, or one inside the errors that MONAI
-    wraps around what its transforms raise, if this package raised it or the system did. Other errors pass.
+    For calls in a bundle's config. A mistake is a ``ValueError``, an ``OSError`` or an ``ImportError`` (of an extra that
+    is not installed), or one inside the errors that MONAI wraps around what its transforms raise, if this package
+    raised it or the system did. Other errors pass.
 
     Raises:
         SystemExit: with the message, on one line, and a non-zero exit code.
@@ -87,4 +88,4 @@ def _is_mistake(cause: BaseException, error: Exception) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     raised_here = trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("ag_networks.")
-    return isinstance(cause, ValueError) and (cause is error or raised_here)
+    return isinstance(cause, (ValueError, ImportError)) and (cause is error or raised_here)

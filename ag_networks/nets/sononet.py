@@ -125,10 +125,7 @@ class SonoNetFeatures(nn.Module):
             widths = [width] + [channels] * count
             stages.append(
                 nn.Sequential(
-                    *(
-                        ConvNormAct(spatial_dims, i, o, norm=norm, act=act, bias=bias)
-                        for i, o in pairwise(widths)
-                    )
+                    *(ConvNormAct(spatial_dims, i, o, norm=norm, act=act, bias=bias) for i, o in pairwise(widths))
                 )
             )
             width = channels

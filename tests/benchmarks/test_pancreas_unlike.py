@@ -72,7 +72,7 @@ def test_half_a_pancreas_and_a_false_one() -> None:
     scan = make_phantom(4, spacing=(4, 4, 4))
     label = scan.label.copy()
     label[:, :, : label.shape[2] // 2] = 0
-    label[5:12, 30:36, 40:46] = 1
+    label[5:15, 30:38, 40:46] = 1
     found = warnings(Phantom(scan.image, label, scan.affine, scan.spacing, 4))
     assert any("in several places" in line for line in found)
 

@@ -5,16 +5,17 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import monai.bundle
 import pytest
+import tiny_pancreas
+import tiny_planes
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import load_net_with_metadata
-from tiny_pancreas import TINY, TINY_TRAINING
 
-pytest_plugins = ["tiny_fixtures"]
+pytest_plugins = ["tiny_fixtures", "tiny_plane_fixtures"]
 
 BUNDLES = sorted(path for path in (Path(__file__).resolve().parents[2] / "bundles").iterdir() if path.is_dir())
 pytestmark = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
@@ -28,11 +29,24 @@ WORKFLOWS = [
 ]
 # What must be the same in training and in inference, where a bundle has it.
 SHARED = (
-    *("network_def", "preprocessing", "intensity", "label_map", "spacing", "inferer"),
+    *("network_def", "preprocessing", "intensity", "label_map", "spacing", "inferer", "sector_box", "image_size"),
     *("keys", "device", "amp", "bundle_root", "dataset_dir", "output_dir", "checkpoint"),
 )
-# At what size a bundle's workflows can be tested: overrides of inference and of training.
-TINY_RUNS = {"pancreas_ct_segmentation": (TINY, {**TINY_TRAINING, "cache_rate": 0.0})}
+
+
+class TinyRun(NamedTuple):
+    """At what size a bundle's workflows can be tested: overrides of inference and of training, names of fixtures."""
+
+    inference: dict[str, Any]
+    training: dict[str, Any]
+    dataset: str
+    weights: str
+
+
+TINY_RUNS = {
+    "pancreas_ct_segmentation": TinyRun(tiny_pancreas.TINY, tiny_pancreas.TINY_TRAINING, "dataset", "weights"),
+    "fetal_plane_classification": TinyRun(tiny_planes.TINY, tiny_planes.TINY_TRAINING, "planes", "plane_weights"),
+}
 METADATA = (
     *("schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version"),
     *("required_packages_version", "task", "description", "authors", "copyright", "network_data_format"),
@@ -79,10 +93,12 @@ def network_of(bundle: Path) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("kind", "names"), WORKFLOWS, ids=["+".join(names) for _, names in WORKFLOWS])
 def test_the_properties_are_there(
-    bundle: Path, kind: str, names: list[str], dataset: Path, weights: Path, tmp_path: Path
+    bundle: Path, kind: str, names: list[str], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    tiny = TINY_RUNS[bundle.name]
+    dataset, weights = (request.getfixturevalue(name) for name in (tiny.dataset, tiny.weights))
     overrides = {
-        **TINY_RUNS[bundle.name][kind == "train"],
+        **(tiny.inference if kind == "infer" else {**tiny.training, "cache_rate": 0.0}),
         "dataset_dir": str(dataset / "images" if kind == "infer" else dataset),
         "datalist_file": str(dataset / "datalist.json"),
         "output_dir": str(tmp_path),
@@ -226,12 +242,14 @@ def test_no_subject_is_in_two_parts_of_the_datalist(bundle: Path) -> None:
     assert {"training", "validation"} <= parts.keys()
     subjects: dict[str, set[str]] = {}
     for part, items in parts.items():
+        side = part.removesuffix("_slices")  # the annotated slices of the same subjects
         for item in items:
             # `image_id` and the like would break Spacingd on NIfTI
             assert [key for key in item if re.match(r"(image|label)_", key)] == []
             assert [text for text in strings(item) if ABSOLUTE.match(text) or ".." in Path(text).parts] == []
-            assert Path(item["image"]).name == Path(item["label"]).name
-            subjects.setdefault(subject(item["image"]), set()).add(part)
+            if isinstance(item["label"], str):  # a label map
+                assert Path(item["image"]).name == Path(item["label"]).name
+            subjects.setdefault(item.get("subject") or subject(item["image"]), set()).add(side)
     assert [name for name, found in subjects.items() if len(found) > 1] == []
     assert len(subjects) > 1
 

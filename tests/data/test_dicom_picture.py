@@ -195,7 +195,7 @@ def _cut(path: Path) -> None:
         (_cut, "the pixels cannot be decoded (damaged or cut file)"),
         (_without_pixels, "no pixels in the file (modality US)"),
         (_as(MPEG4HP41), "compressed as MPEG-4"),
-        (_as(JPEGLosslessSV1), "which no installed decoder reads; pip install"),
+        (_as(JPEGLosslessSV1), "which no installed decoder reads; the extra 'dicom' brings"),
         (_as(RLELossless), "the pixels cannot be decoded"),
         (lambda path: save_dicom(path, CLIP, frames=4), "a clip of 4 frames; expected one picture, or a frame as"),
         (lambda path: save_dicom(path, CLIP, frames=4, Modality="CT"), "a 3D volume of 4 slices (modality CT)"),
