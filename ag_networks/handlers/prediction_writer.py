@@ -89,7 +89,8 @@ class PredictionWriter:
         best = max(range(len(probabilities)), key=probabilities.__getitem__)
         warnings = warnings_of(output.get("image"), self.warnings_key)
         if probabilities[best] < self.least_probability:
-            warnings.append(f"unsure: probability {probabilities[best]:.2f}, expected {self.least_probability:g} or more")
+            expected = f"expected {self.least_probability:g} or more"
+            warnings.append(f"unsure: probability {probabilities[best]:.2f}, {expected}")
         return {
             "image": case,
             "prediction": self.class_names[best],

@@ -14,8 +14,8 @@ _logger = logging.getLogger(__name__)
 def or_exit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function; a mistake of the user ends the program with one line instead of a traceback.
 
-    For calls in a bundle's config. A mistake is a ``ValueError``, an ``OSError`` or an ``ImportError`` (of an extra that
-    is not installed), or one inside the errors that MONAI wraps around what its transforms raise, if this package
+    For calls in a bundle's config. A mistake is a ``ValueError``, an ``OSError`` or an ``ImportError`` (of an extra
+    that is not installed), or one inside the errors that MONAI wraps around what its transforms raise, if this package
     raised it or the system did. Other errors pass.
 
     Raises:

@@ -50,5 +50,5 @@ def test_items_are_checked_by_key() -> None:
 
 @pytest.mark.parametrize("expected", [{"colour": [0, 1]}, {"brightness": [0]}], ids=["unknown", "no range"])
 def test_a_wrong_range_is_refused(expected: Any) -> None:
-    with pytest.raises(ValueError, match=r"expected a range \[low, high\] of one of brightness, dark_share, beam_detail"):
+    with pytest.raises(ValueError, match=r"expected a range \[low, high\] of one of brightness, dark_share"):
         CheckFrame(expected)
