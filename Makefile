@@ -26,7 +26,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(call say,"installing torch (the largest download; takes minutes on a slow line)")
 	@$(RUN) -m pip install --quiet --constraint constraints.txt torch
 	$(call say,"installing ag-networks and what its tests and demo need (a few minutes)")
-	@$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,plot,post,dicom,track]'
+	@$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[dev,plot,post,dicom,track,video]'
 	@touch $@
 
 test: lint ## style, types, tests and the examples in the docstrings

@@ -91,4 +91,3 @@ class AttentionWriter:
                 positive = np.maximum(values[best if len(values) > 1 else 0], 0)
                 scaled[name] = positive / max(float(positive.max()), float(np.finfo(np.float32).tiny))
         return {**scaled, MEAN: torch.as_tensor(output["attention"])[0].cpu().numpy()}
-

@@ -20,6 +20,7 @@ from ag_networks import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundles" / "pancreas_ct_segmentation"
+BUNDLES = sorted(path for path in (ROOT / "bundles").iterdir() if path.is_dir())
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("bundles/*/docs/*.md")])
 IDS = [path.relative_to(ROOT).as_posix() for path in PAGES]
 FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -176,8 +177,9 @@ def test_overlays_have_the_keys_of_the_configs(page: Path) -> None:
         assert list(unknown_keys(content)) == [], options
 
 
-def test_the_model_card_explains_every_option() -> None:
-    text = (BUNDLE / "docs" / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
+def test_the_model_card_explains_every_option(bundle: Path) -> None:
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`.+?) \| ([^|]+) \|", text.split("\n## Options")[1], re.MULTILINE)
     explained: dict[str, set[str]] = {"T": set(), "I": set()}
     for keys, places in rows:
@@ -185,9 +187,9 @@ def test_the_model_card_explains_every_option() -> None:
             for place in re.findall(r"\bT\b|\bI\b", places):
                 explained[place].add(key)
             for name in re.findall(r"`([^`]+)`", places):
-                assert key in _merged((str(BUNDLE / "configs" / "train.json"), str(BUNDLE / "configs" / name)))
+                assert key in _merged((str(bundle / "configs" / "train.json"), str(bundle / "configs" / name)))
     for place, name in (("T", "train.json"), ("I", "inference.json")):
-        assert explained[place] == set(json.loads((BUNDLE / "configs" / name).read_text(encoding="utf-8"))) - STRUCTURE
+        assert explained[place] == set(json.loads((bundle / "configs" / name).read_text(encoding="utf-8"))) - STRUCTURE
 
 
 def test_the_tables_of_networks_have_the_right_counts() -> None:
