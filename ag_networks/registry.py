@@ -14,8 +14,11 @@ __all__ = ["NetworkSpec", "create_network", "list_networks", "register_network",
 ATTENTION_UNET = "ag_networks.nets.AttentionGatedUNet"
 SONONET = "ag_networks.nets.SonoNet"
 ATTENTION_SONONET = "ag_networks.nets.AttentionGatedSonoNet"
+PAY_ATTENTION = "ag_networks.nets.LearnToPayAttentionVGG"
+RESIDUAL_ATTENTION = "ag_networks.nets.ResidualAttentionNetwork"
 CT: dict[str, Any] = {"spatial_dims": 3, "in_channels": 1, "out_channels": 4}
 ULTRASOUND: dict[str, Any] = {"spatial_dims": 2, "in_channels": 1, "out_channels": 14}
+FUNDUS: dict[str, Any] = {"spatial_dims": 2, "in_channels": 3, "out_channels": 5}
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class NetworkSpec:
         return target(**{**self.kwargs, **overrides})
 
 
-# The presets of the papers; their counts hold for the four outputs of the CT-150 experiment, and for 14 fetal planes.
+# The presets of the papers; their counts hold for the four outputs of the CT-150 experiment, for 14 fetal planes, and
+# for five grades of retinopathy.
 _PUBLISHED = (
     NetworkSpec("attention_unet", ATTENTION_UNET, CT, "Attention U-Net of the papers, two gates per skip: 6.40 M"),
     NetworkSpec("unet", ATTENTION_UNET, {**CT, "gates": 0}, "baseline U-Net of the papers: 5.88 M"),
@@ -81,6 +85,21 @@ _PUBLISHED = (
             f"AG-SonoNet of the papers, {filters} initial filters, mean of the scales' predictions: {count}",
         )
         for filters, count in ((8, "0.18 M"), (16, "0.70 M"), (32, "2.79 M"))
+    ),
+    NetworkSpec(
+        "learn_to_pay_attention_vgg",
+        PAY_ATTENTION,
+        {**FUNDUS, "spatial_size": 224},
+        "VGG-like network with attention at its last three levels (VGG-att3), for 224x224 pixels: 32.43 M",
+    ),
+    *(
+        NetworkSpec(
+            f"residual_attention_{depth}",
+            RESIDUAL_ATTENTION,
+            {**FUNDUS, "attention_modules": modules},
+            f"residual attention network, Attention-{depth}: {count}",
+        )
+        for depth, modules, count in ((56, (1, 1, 1), "29.77 M"), (92, (1, 2, 3), "50.43 M"))
     ),
 )
 _REGISTRY: dict[str, NetworkSpec] = {spec.name: spec for spec in _PUBLISHED}

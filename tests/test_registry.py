@@ -30,6 +30,12 @@ SONONETS = {
     "sononet_64": (10.32, 10_320_682),
     "sononet_8": (0.16, 162_954),
 }
+# with five outputs
+LOCAL_ATTENTION = {
+    "learn_to_pay_attention_vgg": 32_430_661,
+    "residual_attention_56": 29_771_973,
+    "residual_attention_92": 50_427_589,
+}
 
 
 @pytest.fixture
@@ -96,6 +102,15 @@ def test_the_other_rows_of_the_papers_table_are_an_argument_away(
 
 def test_sononets_are_listed() -> None:
     assert [name for name in list_networks("*sononet*") if name in SONONETS] == sorted(SONONETS)
+
+
+@pytest.mark.parametrize(("name", "exact"), LOCAL_ATTENTION.items(), ids=LOCAL_ATTENTION)
+def test_the_networks_with_local_attention_grade_fundus_pictures(name: str, exact: int) -> None:
+    with torch.device("meta"):
+        network = create_network(name)
+    assert parameters(network) == exact
+    assert registry._REGISTRY[name].description.endswith(f"{exact / 1e6:.2f} M")
+    assert network(torch.zeros(2, 3, 224, 224, device="meta")).shape == (2, 5)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -89,7 +89,7 @@ def make_datalist(
         print(f"  and {len(duplicates) - SHOWN} more")
     if leave_out:
         parts = leave_out_duplicates(parts, duplicates)
-    write_datalist(parts, output)
+    write_datalist(parts, output, names)
     print_counts(parts, names)
 
 
@@ -114,10 +114,13 @@ def class_names(given: Sequence[str]) -> list[str]:
         raise ValueError(f"{path.name}: {found}; expected a bundle's configs/metadata.json") from error
 
 
-def write_datalist(parts: Parts, output: Path) -> None:
-    """Write the parts as JSON, whole or not at all."""
+def write_datalist(parts: Parts, output: Path, names: Sequence[str] = ()) -> None:
+    """Write the parts, and the names of the classes if given, as JSON, whole or not at all."""
+    content: dict[str, Any] = dict(parts)
+    if names:
+        content["class_names"] = {str(index): name for index, name in enumerate(names)}
     with atomic_path(output) as path:
-        path.write_text(json.dumps(parts, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def print_counts(parts: Parts, names: Sequence[str]) -> None:

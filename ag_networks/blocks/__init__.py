@@ -4,7 +4,9 @@ from ag_networks.blocks.attention_gate import AttentionGate, MultiAttentionGate
 from ag_networks.blocks.attention_pooling import AttentionPooling
 from ag_networks.blocks.convolution import ConvBlock, ConvNormAct, UpBlock, UpConvNormAct
 from ag_networks.blocks.gating_signal import GatingSignal
+from ag_networks.blocks.global_attention import GlobalSpatialAttention
 from ag_networks.blocks.normalization import NORMALIZATIONS, AttentionNormalization
+from ag_networks.blocks.pixel_cnn import PixelChunks, PixelCNN, PixelWeights
 
 __all__ = [
     "NORMALIZATIONS",
@@ -14,7 +16,11 @@ __all__ = [
     "ConvBlock",
     "ConvNormAct",
     "GatingSignal",
+    "GlobalSpatialAttention",
     "MultiAttentionGate",
+    "PixelCNN",
+    "PixelChunks",
+    "PixelWeights",
     "UpBlock",
     "UpConvNormAct",
 ]

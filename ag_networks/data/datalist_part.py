@@ -13,7 +13,7 @@ from ag_networks.data.cases import CaseError
 from ag_networks.data.folders import shown
 from ag_networks.data.subject_split import check_split
 
-__all__ = ["read_datalist_part"]
+__all__ = ["read_class_names", "read_datalist_part"]
 
 EXPECTED = "expected a datalist, JSON with lists of image, label, subject under training and validation"
 
@@ -63,3 +63,31 @@ def read_datalist_part(
         logger.warning("no picture of class %s under %r", ", ".join(absent), part)
     # MONAI's load_decathlon_datalist would take a subject for a path where a folder has its name.
     return [{**item, "image": os.path.normpath(os.path.join(dataset_dir, item["image"]))} for item in parts[part]]
+
+
+def read_class_names(datalist_file: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the names of the classes by index, as ``channel_def`` in a bundle's ``metadata.json`` has them.
+
+    Args:
+        datalist_file: as `ag_networks.apps.make_datalist` writes it.
+
+    Raises:
+        CaseError: if the file is missing or names no classes.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "list.json").write_text('{"class_names": {"0": "healthy", "1": "glaucoma"}}')
+        ...     read_class_names(f"{folder}/list.json")
+        {'0': 'healthy', '1': 'glaucoma'}
+    """
+    path = Path(datalist_file)
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["class_names"]
+        return {str(index): str(named[str(index)]) for index in range(len(named))}
+    except OSError as error:
+        raise CaseError(f"datalist {shown(path)}: {error.strerror or 'cannot be read'}; {EXPECTED}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaseError(
+            f"datalist {shown(path)}: names no classes; expected one that make_datalist has written"
+        ) from error

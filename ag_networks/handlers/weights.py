@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from ag_networks.handlers.checkpoint import read_state_dict
-from ag_networks.nets import inflate, select_classes
+from ag_networks.handlers.user_input import switch
+from ag_networks.nets import inflate, load_imagenet_weights, select_classes
 
-__all__ = ["file_digest", "load_weights"]
+__all__ = ["file_digest", "load_imagenet", "load_weights"]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +54,23 @@ def load_weights(
         )
     network.load_state_dict(state)
     _logger.info("weights %s, sha256 %s", path.name, file_digest(path))
+
+
+def load_imagenet(network: torch.nn.Module, name: str, weights: bool | str | Path) -> None:
+    """Start a backbone from ImageNet weights, if asked to.
+
+    Args:
+        network: what :func:`ag_networks.nets.create_backbone` has made; changed in place.
+        name: its name.
+        weights: true to download them, false for none, or the path of a file that was downloaded before.
+
+    Raises:
+        ValueError: if they are not to be had, or those of another network.
+    """
+    if isinstance(weights, (str, Path)) and str(weights).lower() not in ("true", "false"):
+        load_imagenet_weights(network, name, weights)
+    elif switch(weights):
+        load_imagenet_weights(network, name)
 
 
 def file_digest(path: str | Path) -> str:

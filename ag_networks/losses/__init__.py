@@ -1,5 +1,6 @@
 """Losses that MONAI lacks."""
 
+from ag_networks.losses.map_penalty import MapPenaltyLoss
 from ag_networks.losses.sparse_label import SparseLabelLoss
 
-__all__ = ["SparseLabelLoss"]
+__all__ = ["MapPenaltyLoss", "SparseLabelLoss"]

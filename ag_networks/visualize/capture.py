@@ -18,7 +18,8 @@ __all__ = ["capture_attention"]
 def capture_attention(network: nn.Module, *, on_input_grid: bool = False) -> Iterator[dict[str, torch.Tensor]]:
     """Collect the coefficients of every attention gate of a network during its forward passes.
 
-    Works for every network that holds our gates and for MONAI's ``AttentionUnet``. Gates are named by their place in
+    Works for every network that holds our gates, for MONAI's ``AttentionUnet``, and for modules that return (features,
+    coefficients) and say so by an attribute ``gives_coefficients = True``. Gates are named by their place in
     the network (``decoder.level3.gate``); a gate of m sub-gates yields m channels. The hooks live only inside the
     ``with`` block: outside it nothing is computed, copied or kept. After several forward passes the last one counts.
 
@@ -76,7 +77,8 @@ def _gate_names(network: nn.Module) -> Iterator[str]:
     for name, module in network.named_modules():
         if inside and name.startswith(inside):
             continue
-        if isinstance(module, (AttentionGate, MultiAttentionGate, AttentionBlock)):
+        gate = isinstance(module, (AttentionGate, MultiAttentionGate, AttentionBlock))
+        if gate or getattr(module, "gives_coefficients", False):
             inside = (*inside, f"{name}." if name else "")
             yield name
 

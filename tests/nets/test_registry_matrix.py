@@ -20,18 +20,47 @@ CLASSES = 4
 SMALL: dict[str, tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = {
     "*unet*": ({"channels": (4, 7, 10), "gate_options": {"inter_channels": 5}}, (16, 12, 8), (17, 11, 9)),
     "*sononet*": ({"filters": 3, "out_channels": CLASSES}, (48, 32, 32), (49, 33, 34)),
+    "learn_to_pay*": (
+        {"spatial_size": 32, "channels": (3, 4, 5, 6), "in_channels": 1, "out_channels": CLASSES},
+        (32, 32, 32),
+        (65, 33, 34),
+    ),
+    "residual_attention*": (
+        {"attention_modules": (1, 0, 2), "channels": (16, 20, 24, 24), "in_channels": 1, "out_channels": CLASSES},
+        (96, 96, 32),
+        (65, 33, 34),
+    ),
 }
 # the export is slow: one network of a kind without gates and one with them
 ONNX = ("unet", "attention_unet", "sononet_8", "attention_sononet_8")
-# a score's constant does not change coefficients that are normalized over the grid
-WITHOUT_GRADIENT = {"attention_sononet*": ("gates.0.psi.bias", "gates.1.psi.bias")}
+# a score's constant does not change coefficients that are normalized over the grid, nor does the global feature of
+# LearnToPayAttentionVGG, which is added at every position
+WITHOUT_GRADIENT = {
+    "attention_sononet*": ("gates.0.psi.bias", "gates.1.psi.bias"),
+    "learn_to_pay*": (
+        *("dense.weight", "dense.bias"),
+        *(f"last.{i}.{part}" for i in (0, 2) for part in ("conv.weight", "conv.bias", "norm.weight", "norm.bias")),
+    ),
+}
 
 
 def build(name: str, dims: int) -> nn.Module:
     """The network, small, as if trained, in evaluation."""
     overrides = next((small for pattern, (small, *_) in SMALL.items() if fnmatch(name, pattern)), None)
     assert overrides is not None, f"say in SMALL how {name} is made small"
-    return as_if_trained(create_network(name, spatial_dims=dims, **overrides), torch.float32).eval()
+    network = as_if_trained(create_network(name, spatial_dims=dims, **overrides), torch.float32)
+    if name.startswith("residual_attention"):
+        settle(network, image(name, dims))
+    return network.eval()
+
+
+def settle(network: nn.Module, x: torch.Tensor) -> None:
+    """Give the batch norms the statistics of these images: without, the maps of a deep network grow and grow."""
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            module.momentum = None  # the mean of all batches so far
+    with torch.no_grad():
+        network.train()(x)
 
 
 def sizes(name: str, dims: int) -> Iterator[tuple[int, ...]]:
@@ -43,7 +72,12 @@ def image(name: str, dims: int, odd: bool = False) -> torch.Tensor:
 
 
 def is_classifier(name: str) -> bool:
-    return "sononet" in name
+    return "unet" not in name
+
+
+def tolerance(name: str) -> float:
+    """Of float32 results; tens of norms after each other make more of a rounding error."""
+    return 1e-3 if name.startswith("residual_attention") else 1e-5
 
 
 def as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
@@ -83,7 +117,7 @@ def test_it_computes_scores_of_every_position_or_image(name: str, dims: int) -> 
 @CASES
 def test_a_sample_does_not_depend_on_the_others(name: str, dims: int) -> None:
     network, x = build(name, dims), image(name, dims)
-    assert relative_error(network(x[:1]), network(x)[:1]) < 1e-5
+    assert relative_error(network(x[:1]), network(x)[:1]) < tolerance(name)
 
 
 @CASES
@@ -118,8 +152,8 @@ def test_the_memory_layout_of_the_input_does_not_matter(name: str, dims: int, tr
     x = x.expand(-1, 3, *[-1] * dims)[:, 1:2]  # no layout's own strides
     expected = copy.deepcopy(network)(x.contiguous())
     for strided in (x, x.contiguous(memory_format=layout)):
-        assert error(copy.deepcopy(network)(strided), expected) < 1e-5
-    assert error(network.to(memory_format=layout)(x), expected) < 1e-5
+        assert error(copy.deepcopy(network)(strided), expected) < tolerance(name)
+    assert error(network.to(memory_format=layout)(x), expected) < tolerance(name)
 
 
 @DIFFERENT
@@ -131,14 +165,14 @@ def test_torchscript_computes_the_same(name: str, dims: int) -> None:
     scripted = torch.jit.load(file)
     for odd in (False, True):
         x = image(name, dims, odd)[: 2 - odd]  # sizes are not frozen
-        assert relative_error(scripted(x), network(x)) < 1e-5
+        assert relative_error(scripted(x), network(x)) < tolerance(name)
 
 
 @DIFFERENT
 def test_torch_export_computes_the_same(name: str, dims: int) -> None:
     network, x = build(name, dims), image(name, dims, odd=True)
     exported = torch.export.export(network, (x,)).module()
-    assert relative_error(exported(x), network(x)) < 1e-5
+    assert relative_error(exported(x), network(x)) < tolerance(name)
 
 
 @pytest.mark.parametrize(("name", "dims"), [pytest.param(n, d, id=f"{n} {d}d") for n in ONNX for d in (2, 3)])
@@ -150,4 +184,4 @@ def test_onnx_computes_the_same(name: str, dims: int, tmp_path: Path) -> None:
     program.save(tmp_path / "network.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
     (actual,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-    assert relative_error(torch.from_numpy(np.asarray(actual)), network(x).detach()) < 1e-5
+    assert relative_error(torch.from_numpy(np.asarray(actual)), network(x).detach()) < tolerance(name)
