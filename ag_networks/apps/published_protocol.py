@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="how many epochs to measure in (default: %(default)s)")
     own, passed = _divided(sys.argv[1:])
     arguments = parser.parse_args(own)
+    if arguments.epochs < 1:
+        parser.error(f"--epochs must be 1 or more, got {arguments.epochs}")
     folds = sorted(arguments.folds.glob("fold*.json"))
     whole = arguments.folds / f"{WHOLE}.json"
     if len(folds) < 2 or not whole.is_file():

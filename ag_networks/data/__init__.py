@@ -5,9 +5,10 @@ from ag_networks.data.case_dataset import CaseDataset
 from ag_networks.data.cases import CaseError, list_cases
 from ag_networks.data.class_balance import class_balanced_weights
 from ag_networks.data.ct_reader import CTReader
-from ag_networks.data.datalist_part import read_class_names, read_datalist_part
+from ag_networks.data.datalist_part import check_classes, read_class_names, read_datalist_part
 from ag_networks.data.duplicates import Copies, find_duplicates, leave_out_duplicates
 from ag_networks.data.fetal_planes_db import BRAIN_PLANES, PLANES, find_fetal_planes_db, read_fetal_planes_db
+from ag_networks.data.framing import Framing, check_framing
 from ag_networks.data.idrid import EDEMA_RISKS, RETINOPATHY_GRADES, read_idrid
 from ag_networks.data.label_map_ct import LabelledCT, make_ct_from_label_map
 from ag_networks.data.phantom import Phantom, make_phantom
@@ -32,11 +33,14 @@ __all__ = [
     "CaseDataset",
     "CaseError",
     "Copies",
+    "Framing",
     "LabelledCT",
     "Phantom",
     "PictureReader",
     "PixelStack",
     "SparseVolume",
+    "check_classes",
+    "check_framing",
     "check_split",
     "class_balanced_weights",
     "divide",

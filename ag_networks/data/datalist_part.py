@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ag_networks.data.cases import CaseError
 from ag_networks.data.folders import shown
 from ag_networks.data.subject_split import check_split
 
-__all__ = ["read_class_names", "read_datalist_part"]
+__all__ = ["check_classes", "read_class_names", "read_datalist_part"]
 
 EXPECTED = "expected a datalist, JSON with lists of image, label, subject under training and validation"
 
@@ -84,10 +85,26 @@ def read_class_names(datalist_file: str | os.PathLike[str]) -> dict[str, str]:
     path = Path(datalist_file)
     try:
         named = json.loads(path.read_text(encoding="utf-8"))["class_names"]
-        return {str(index): str(named[str(index)]) for index in range(len(named))}
+        # one at least
+        return {str(index): str(named[str(index)]) for index in range(max(len(named), 1))}
     except OSError as error:
         raise CaseError(f"datalist {shown(path)}: {error.strerror or 'cannot be read'}; {EXPECTED}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise CaseError(
             f"datalist {shown(path)}: names no classes; expected one that make_datalist has written"
         ) from error
+
+
+def check_classes(items: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a training part from which nothing can be learnt.
+
+    Raises:
+        CaseError: if all pictures are of one class.
+
+    Example:
+        >>> check_classes([{"label": 0}, {"label": 2}])
+    """
+    labels = {item["label"] for item in items}
+    if len(labels) < 2:
+        only = ", ".join(map(str, labels)) or "none"
+        raise CaseError(f"{len(items)} pictures to train on, all of class {only}; expected at least two classes")

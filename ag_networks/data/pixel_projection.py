@@ -65,6 +65,9 @@ def project_pixels(stack: PixelStack, components: int, *, method: str = "princip
         basis = torch.linalg.qr(_from_channels(stack, directions)).Q
         _, values, right = torch.linalg.svd(_to_channels(stack, basis), full_matrices=False)
         features = (values[:components, None] * (right @ basis.T)[:components]) * (components / stack.channels) ** 0.5
+        # a resumed training must find the same features, and signs are the library's choice
+        largest_at = features.abs().argmax(dim=1, keepdim=True)
+        features = features * features.gather(1, largest_at).sign()
     return features.reshape(components, *stack.spatial_size).contiguous()
 
 

@@ -127,7 +127,9 @@ class PixelStack:
             yield torch.from_numpy(part.reshape(-1, *self.spatial_size))
 
     def tensor(self) -> torch.Tensor:
-        """Return all of them, (NC, H, W), float32."""
+        """Return all of them, (NC, H, W), float32; of a stack in memory without a copy."""
+        if self.values.dtype == np.float32:
+            return torch.from_numpy(self.values.reshape(-1, *self.spatial_size))
         return torch.cat(list(self.chunks()))
 
 

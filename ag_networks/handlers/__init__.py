@@ -9,6 +9,7 @@ from ag_networks.handlers.distillation import TeacherTargets
 from ag_networks.handlers.epoch_table import EpochTable, read_epochs
 from ag_networks.handlers.freeze import freeze
 from ag_networks.handlers.global_map import MAP_SOURCES, GlobalMapSchedule, map_source
+from ag_networks.handlers.picture_check import check_pictures
 from ag_networks.handlers.picture_evaluator import PictureEvaluator, RunEvents
 from ag_networks.handlers.prediction_writer import PredictionWriter
 from ag_networks.handlers.resume import ResumableTraining
@@ -30,6 +31,7 @@ __all__ = [
     "ResumableTraining",
     "RunEvents",
     "TeacherTargets",
+    "check_pictures",
     "file_digest",
     "freeze",
     "load_imagenet",

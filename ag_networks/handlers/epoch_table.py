@@ -20,7 +20,7 @@ class EpochTable:
 
     Args:
         output_dir: where the table goes.
-        evaluator: whose metrics are written.
+        evaluator: whose metrics are written; one of MONAI's, which knows the epoch that it has validated.
         scores: names of the metrics, such as ``accuracy``; one that an epoch does not have stays empty.
     """
 
@@ -37,6 +37,8 @@ class EpochTable:
     def __call__(self, engine: Engine) -> None:
         """Add the row of this epoch."""
         epoch = engine.state.epoch
+        if self.evaluator.state.epoch != epoch:  # its scores are those of an epoch before
+            return
         values = {name: self.evaluator.state.metrics[name] for name in self.scores if name in self._present()}
         if not values:
             return

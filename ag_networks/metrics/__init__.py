@@ -18,6 +18,7 @@ from ag_networks.metrics.localization import (
     format_localization,
     score_localization,
 )
+from ag_networks.metrics.map_share import map_share
 from ag_networks.metrics.paired_classification import PairedClassification, compare_classifiers
 from ag_networks.metrics.picture_table import PictureRow, PictureTable
 from ag_networks.metrics.plausibility import FACTS, Plausibility, measure_image, measure_organ
@@ -55,6 +56,7 @@ __all__ = [
     "format_classes",
     "format_localization",
     "format_overall",
+    "map_share",
     "measure_image",
     "measure_organ",
     "score_case",

@@ -23,21 +23,22 @@ def box_on_frame(box: Sequence[float], affine: ArrayLike) -> tuple[float, float,
     Args:
         box: (top, left, bottom, right), edges, the last two behind the last pixel.
         affine: (3, 3), from pixels of the input to pixels of the frame, as MONAI's crops and resizes keep it in a
-            ``MetaTensor`` whose frame was read with the identity.
+            ``MetaTensor`` whose frame was read with the identity. A mirrored input (a flipped right eye) gives a box
+            too. The inverse affine brings a box of the frame to the input.
 
     Raises:
-        ValueError: if the affine turns or mirrors, after which a box is no box.
+        ValueError: if the affine turns, after which a box is no box.
 
     Example:
         >>> box_on_frame((0, 0, 4, 4), [[2, 0, 10.5], [0, 2, 20.5], [0, 0, 1]])  # half the size, cropped at (10, 20)
         (10.0, 20.0, 18.0, 28.0)
     """
     matrix = np.asarray(affine, dtype=np.float64)
-    if not np.allclose(matrix[:2, :2], np.diag(np.diag(matrix)[:2])) or (np.diag(matrix) <= 0).any():
-        raise ValueError(f"expected a crop and a resize, got the affine {matrix.tolist()}")
+    if not np.allclose(matrix[:2, :2], np.diag(np.diag(matrix)[:2])) or (np.diag(matrix) == 0).any():
+        raise ValueError(f"expected a crop, a resize and a mirror at most, got the affine {matrix.tolist()}")
     edges = np.array([[box[0], box[2]], [box[1], box[3]]])
     # Pixels are counted at their centers, and edges lie half a pixel before.
-    corners = matrix[:2, :2] @ (edges - 0.5) + matrix[:2, 2:] + 0.5
+    corners = np.sort(matrix[:2, :2] @ (edges - 0.5) + matrix[:2, 2:] + 0.5, axis=1)
     return float(corners[0, 0]), float(corners[1, 0]), float(corners[0, 1]), float(corners[1, 1])
 
 
@@ -57,7 +58,8 @@ def map_on_frame(
         [0.0, 2.0, 2.0, 0.0]
     """
     top, left, bottom, right = (round(edge) for edge in box_on_frame((0, 0, *grid), affine))
-    seen = resize_map(values, (max(bottom - top, 1), max(right - left, 1)))
+    mirrored = tuple(axis for axis in (0, 1) if np.asarray(affine)[axis, axis] < 0)
+    seen = np.flip(resize_map(values, (max(bottom - top, 1), max(right - left, 1))), mirrored)
     frame = np.zeros(tuple(shape), dtype=np.float32)
     rows, columns = (slice(max(low, 0), high) for low, high in ((top, bottom), (left, right)))
     target = frame[rows, columns]

@@ -230,9 +230,10 @@ def find_optic_disc(image: NDArray[Any]) -> OpticDisc:
     """
     top, left, bottom, right = find_field(image)
     shrunk, step = _shrink(image[:2, top:bottom, left:right])
-    clues, field = _disc_clues(shrunk)
+    field = _field_without_rim(shrunk)
     if not field.any():
         return OpticDisc((top + bottom) / 2, (left + right) / 2, "left", 0.0)
+    clues = _disc_clues(shrunk, field)
     logits = np.where(field, sum(w * _standardize(c, field) for w, c in zip(WEIGHTS, clues, strict=True)), -np.inf)
     row, column = np.unravel_index(np.argmax(logits), logits.shape)
     largest = max(float(logits[row, column]), NOTHING)
@@ -257,12 +258,16 @@ def _shrink(values: NDArray[Any]) -> tuple[Gray, int]:
     return blocks.mean(axis=(2, 4), dtype=np.float32), skipped * size
 
 
-def _disc_clues(values: Gray) -> tuple[list[Gray], NDArray[np.bool_]]:
-    """Return the clues (see find_optic_disc), and where the field is, less its rim."""
-    size = max(values.shape[1:])
+def _field_without_rim(values: Gray) -> NDArray[np.bool_]:
     brightest = values.max(axis=0)
     field = brightest > min(20.0, 0.3 * float(np.median(brightest)))
-    field = ndimage.binary_erosion(field, iterations=max(1, int(RIM * size)), border_value=1)
+    width = max(1, int(RIM * max(brightest.shape)))
+    return np.asarray(ndimage.binary_erosion(field, iterations=width, border_value=1))
+
+
+def _disc_clues(values: Gray, field: NDArray[np.bool_]) -> list[Gray]:
+    """Return the clues (see find_optic_disc)."""
+    size = max(values.shape[1:])
     weight = field.astype(np.float32)
     red, green = values[0], values[-1]
     spots = []
@@ -276,7 +281,7 @@ def _disc_clues(values: Gray) -> tuple[list[Gray], NDArray[np.bool_]]:
         dark = (ndimage.grey_closing(filled, size=shape) - filled) * weight
         dark = np.minimum(dark / (dark[field].std() + 0.5), 4)
         vessels.append(_blur(dark, VESSELS[0] * size, VESSELS[1] * size))
-    return [*spots, *vessels, _toward_fovea(filled, weight, size)], field
+    return [*spots, *vessels, _toward_fovea(filled, weight, size)]
 
 
 def _even_out(channel: Gray, weight: Gray, size: int) -> Gray:

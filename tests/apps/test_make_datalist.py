@@ -4,12 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from picture_makers import save, speckle
 
-from ag_networks.apps.make_datalist import class_names, main, make_datalist
+from ag_networks.apps.make_datalist import class_names, main, make_datalist, write_datalist
+from ag_networks.data import read_class_names, read_datalist_part
 
 
 @pytest.fixture
@@ -23,6 +24,10 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
+def read_parts(path: Path) -> dict[str, list[dict[str, Any]]]:
+    return {name: part for name, part in json.loads(path.read_text()).items() if name != "class_names"}
+
+
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     monkeypatch.setattr(sys, "argv", ["make_datalist", *map(str, arguments)])
     main()
@@ -34,6 +39,7 @@ def test_the_datalist_has_three_parts_by_subject(
     output = tmp_path / "out" / "datalist.json"
     run(monkeypatch, "--source", source, "--classes", "Femur", "Brain (Cb.)", "--output", output, "--seed", 2)
     datalist = json.loads(output.read_text())
+    assert datalist.pop("class_names") == {"0": "Femur", "1": "Brain (Cb.)"}
     assert {part: len(items) for part, items in datalist.items()} == {"training": 28, "validation": 6, "test": 6}
     assert all((source / item["image"]).is_file() for items in datalist.values() for item in items)
     assert datalist["test"][0].keys() == {"image", "label", "subject"}
@@ -56,12 +62,27 @@ def test_copies_and_unreadable_pictures_are_reported_and_left_out(
     save(source / "Femur/P01/0.png", speckle(seed=111))  # is also Brain (Cb.)/P11/1.png
     for leave_out, count in ((False, 39), (True, 37)):
         make_datalist(source, ["Femur", "Brain (Cb.)"], tmp_path / "a.json", leave_out=leave_out)
-        datalist = json.loads((tmp_path / "a.json").read_text())
+        datalist = read_parts(tmp_path / "a.json")
         assert sum(map(len, datalist.values())) == count
         printed = capsys.readouterr().out
         assert "left out: 0.png: not a picture" in printed
         assert "1 groups of equal pictures" in printed
         assert "labels differ" in printed
+
+
+def test_the_datalist_names_its_classes_for_the_training(source: Path, tmp_path: Path) -> None:
+    make_datalist(source, ["Brain (Cb.)", "Femur"], tmp_path / "a.json")
+    assert read_class_names(tmp_path / "a.json") == {"0": "Brain (Cb.)", "1": "Femur"}
+    items = read_datalist_part(tmp_path / "a.json", "training", source, classes=2)
+    assert all(Path(item["image"]).is_file() for item in items)
+    assert all(("Femur" in item["image"]) == (item["label"] == 1) for item in items)
+
+
+def test_without_names_only_the_parts_are_written(tmp_path: Path) -> None:
+    write_datalist({"training": [{"image": "ä.png", "label": 0}]}, tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {
+        "training": [{"image": "ä.png", "label": 0}]
+    }
 
 
 def test_class_names_come_from_a_bundle(tmp_path: Path) -> None:
@@ -110,4 +131,4 @@ def test_it_runs_as_a_module(source: Path, tmp_path: Path) -> None:
         [*command, "Brain (Cb.)", "--output", str(tmp_path / "a.json")], capture_output=True, text=True, check=True
     )
     assert "subjects" in result.stdout
-    assert np.isin(["training", "validation", "test"], list(json.loads((tmp_path / "a.json").read_text()))).all()
+    assert list(read_parts(tmp_path / "a.json")) == ["training", "validation", "test"]

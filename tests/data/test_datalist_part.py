@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ag_networks.data import CaseError, read_datalist_part
+from ag_networks.data import CaseError, read_class_names, read_datalist_part
 
 A, B = {"image": "a.png", "label": 0, "subject": "P1"}, {"image": "sub/b.png", "label": 2, "subject": "P2"}
 
@@ -57,3 +57,33 @@ def test_a_bad_datalist_is_one_line(content: Any, message: str, tmp_path: Path) 
 def test_a_missing_datalist_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CaseError, match=r"^datalist 'none.json': No such file or directory; expected"):
         read_datalist_part(tmp_path / "none.json", "training", tmp_path, classes=2)
+
+
+def test_class_names_come_in_the_order_of_their_indices(tmp_path: Path) -> None:
+    names = {str(i): f"class {i}" for i in (3, 11, 0, 2, 10, 1, 4, 5, 6, 7, 8, 9)}
+    path = write(tmp_path, {"training": [A], "class_names": names})
+    assert list(read_class_names(path).items()) == [(str(i), f"class {i}") for i in range(12)]
+    assert len(read_datalist_part(path, "training", tmp_path, classes=12)) == 1, "the names are no part"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        [A],
+        {"training": [A]},
+        {"class_names": {}},
+        {"class_names": ["healthy", "glaucoma"]},
+        {"class_names": {"1": "healthy", "2": "glaucoma"}},
+        {"class_names": 2},
+    ],
+    ids=["no JSON", "a list", "no names", "empty", "names without indices", "not from 0", "a number"],
+)
+def test_a_datalist_without_class_names_is_one_line(content: Any, tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"^datalist 'list.json': names no classes; expected one that make_datalist has"):
+        read_class_names(write(tmp_path, content))
+
+
+def test_class_names_of_a_missing_datalist(tmp_path: Path) -> None:
+    with pytest.raises(CaseError, match=r"^datalist 'none.json': No such file or directory; expected"):
+        read_class_names(tmp_path / "none.json")

@@ -1,6 +1,7 @@
 """Projected features of pixels: exact where they can be, and of the promised size."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,3 +137,16 @@ def test_others_are_refused(components: int, method: str) -> None:
     with pytest.raises(ValueError, match=f"1 to 72 components, got '{method}' and {components}"):
         project_pixels(stack, components, method=method)
     assert project_pixels(PixelStack(np.ones((1, 1, *SIZE), dtype=np.float32)), 1).shape == (1, *SIZE)
+
+
+def test_the_signs_of_principal_components_do_not_depend_on_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = PixelStack.of(list(torch.randn(6, 2, 7, 5, generator=torch.Generator().manual_seed(0))))
+    expected = project_pixels(stack, 4)
+    svd = torch.linalg.svd
+
+    def flipped(matrix: torch.Tensor, **options: Any) -> Any:
+        left, values, right = svd(matrix, **options)
+        return -left, values, -right
+
+    monkeypatch.setattr(torch.linalg, "svd", flipped)
+    assert torch.equal(project_pixels(stack, 4), expected)

@@ -172,6 +172,11 @@ def test_commands_have_the_options_that_they_are_given(page: Path) -> None:
 
 
 @per_page
+def test_no_value_of_a_command_line_is_a_null_that_does_nothing(page: Path) -> None:
+    assert re.findall(r"--[\w#]+ (?:null|None)\b", page.read_text(encoding="utf-8")) == []
+
+
+@per_page
 def test_overlays_have_the_keys_of_the_configs(page: Path) -> None:
     for options, content, _ in fences(page.read_text(encoding="utf-8"), "json"):
         assert list(unknown_keys(content)) == [], options

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ag_networks.handlers import file_digest, load_weights
-from ag_networks.nets import AttentionGatedUNet, select_classes
+from ag_networks.handlers import file_digest, load_imagenet, load_weights
+from ag_networks.nets import AttentionGatedUNet, create_backbone, select_classes
 
 
 def network(classes: int = 2) -> AttentionGatedUNet:
@@ -114,3 +114,35 @@ def test_digest(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()[:16] == "ba7816bf8f01cfea"
     assert file_digest(tmp_path / "b") == "missing"
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        (True, ()),
+        ("true", ()),
+        ("True", ()),
+        (False, None),
+        ("false", None),
+        ("False", None),
+        ("resnet18.pth", ("resnet18.pth",)),
+        (Path("a/b.pth"), (Path("a/b.pth"),)),
+    ],
+    ids=repr,
+)
+def test_imagenet_weights_are_loaded_if_asked_for(
+    weights: Any, expected: tuple[Any, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("ag_networks.handlers.weights.load_imagenet_weights", lambda *given: calls.append(given))
+    backbone = nn.Linear(1, 1)
+    load_imagenet(backbone, "resnet18", weights)
+    assert calls == ([] if expected is None else [(backbone, "resnet18", *expected)])
+
+
+def test_imagenet_weights_that_are_not_there_are_one_line(tmp_path: Path) -> None:
+    backbone = create_backbone("resnet18", 2, block_inplanes=(2, 2, 2, 2), layers=(1, 1, 1, 1))
+    with pytest.raises(ValueError, match=r"none\.pth") as refusal:
+        load_imagenet(backbone, "resnet18", tmp_path / "none.pth")
+    assert "\n" not in str(refusal.value)
+    assert str(tmp_path) not in str(refusal.value)

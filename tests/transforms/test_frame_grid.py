@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import CenterSpatialCrop, Compose, Flip, Resize
+from monai.transforms import CenterSpatialCrop, Compose, Flip, Resize, Rotate90
 
 from ag_networks.transforms import BoxOnFramed, FindSector, box_on_frame, map_on_frame
 
@@ -19,6 +19,8 @@ CHAINS = {
     "resize": Compose([Resize((50, 70), mode="area")]),
     "enlarge": Compose([Resize((200, 280), mode="bilinear")]),
     "box": Compose([FindSector(box=(20, 30, 80, 110)), Resize((30, 40), mode="area")]),
+    "mirrored": Compose([FindSector(box=(20, 30, 80, 110)), Flip(1), Resize((60, 80))]),
+    "mirrored twice": Compose([Resize((50, 70), mode="area"), Flip((0, 1))]),
     "box and center": Compose([FindSector(box=(20, 30, 80, 110)), Resize((60, 80)), CenterSpatialCrop((40, 60))]),
 }
 
@@ -59,7 +61,20 @@ def test_boxes_become_whole_pixels_within_the_frame() -> None:
     assert result["none"].isnan().all()
 
 
-def test_mirrored_pictures_have_no_box() -> None:
-    image = Flip(1)(frame())
-    with pytest.raises(ValueError, match="expected a crop and a resize"):
+def test_a_map_of_few_cells_is_mirrored_back() -> None:
+    back = map_on_frame([[0.0, 1.0]], Flip(1)(frame()).affine, (100, 140), (100, 140))
+    assert back[:, 0].min() == 1
+    assert back[:, -1].max() == 0
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_inverse_affine_brings_a_box_to_the_input(name: str) -> None:
+    image = CHAINS[name](frame())
+    inside = box_on_frame((40, 50, 60, 90), np.linalg.inv(image.affine))
+    assert box_on_frame(inside, image.affine) == pytest.approx((40, 50, 60, 90))
+
+
+def test_turned_pictures_have_no_box() -> None:
+    image = Rotate90()(frame())
+    with pytest.raises(ValueError, match="expected a crop, a resize and a mirror at most"):
         box_on_frame((0, 0, 1, 1), image.affine)
