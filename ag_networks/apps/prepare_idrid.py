@@ -104,7 +104,7 @@ def prepare(
             lists = {"training": rest, "validation": fold, "test": parts["test"]}
             write_datalist(_for_task(lists, task), folder / f"fold{index}.json", task.names)
         if folded:
-            lists = {"training": parts["training"], "validation": parts["test"], "test": parts["test"]}
+            lists = {"training": parts["training"], "validation": parts["test"]}
             write_datalist(_for_task(lists, task), folder / "published.json", task.names)
     print(f"dataset_dir: {source}\ndatalists: {output}")
 

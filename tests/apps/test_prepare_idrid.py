@@ -12,6 +12,7 @@ import pytest
 from picture_makers import save
 
 from ag_networks.apps.prepare_idrid import main, prepare
+from ag_networks.data import read_datalist_part
 
 TRAINING, TEST = 100, 20
 
@@ -38,7 +39,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(path: Path) -> dict[str, list[dict[str, Any]]]:
     content = json.loads(path.read_text())
-    return {part: content[part] for part in ("training", "validation", "test")}
+    return {part: content[part] for part in ("training", "validation", "test") if part in content}
 
 
 def images(items: list[dict[str, Any]]) -> list[str]:
@@ -88,7 +89,8 @@ def test_copies_are_shown_the_harmful_ones_first_and_stay(
     start = lines.index("3 groups of equal pictures; all stay")
     first, second, third = lines[start + 1 : start + 4]
     assert first.strip() == (
-        "training IDRiD_003 (grade 3, edema risk 0) = test IDRiD_001 (grade 4, edema risk 0), across parts, labels differ"
+        "training IDRiD_003 (grade 3, edema risk 0) = test IDRiD_001 (grade 4, edema risk 0), across parts, "
+        "labels differ"
     )
     assert second.strip().startswith("training IDRiD_002 (grade 2")
     assert second.endswith(", labels differ")
@@ -119,7 +121,9 @@ def test_folds_divide_the_training_part(source: Path, tmp_path: Path) -> None:
             assert len(fold["test"]) == TEST
         published = read(folder / "published.json")
         assert sorted(images(published["training"])) == sorted(counted)
-        assert images(published["validation"]) == images(published["test"])
+        assert images(published["validation"]) == images(folds[0]["test"])
+        for file in folder.glob("*.json"):  # as a training reads it
+            assert read_datalist_part(file, "validation", source, classes=5)
 
 
 def test_the_seed_decides(source: Path, tmp_path: Path) -> None:

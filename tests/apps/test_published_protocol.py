@@ -69,7 +69,16 @@ def protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         folds.mkdir()
         for name in lists:
             (folds / f"{name}.json").write_text("{}")
-        own = ["--bundle", "the/bundle", "--dataset-dir", "data", "--folds", str(folds), "--output", str(tmp_path / "o")]
+        own = [
+            "--bundle",
+            "the/bundle",
+            "--dataset-dir",
+            "data",
+            "--folds",
+            str(folds),
+            "--output",
+            str(tmp_path / "o"),
+        ]
         monkeypatch.setattr(published_protocol.subprocess, "run", pretend)
         monkeypatch.setattr(sys, "argv", ["published_protocol", *own, *options])
         main()
@@ -103,11 +112,21 @@ def test_one_epoch_has_no_deviation_and_other_overlays_are_taken(protocol: Comma
 @pytest.mark.parametrize(
     ("options", "arguments", "code", "message"),
     [
-        ({"lists": ("fold0", "published")}, (), 2, "error: folds: expected fold*.json, at least two, and published.json"),
+        (
+            {"lists": ("fold0", "published")},
+            (),
+            2,
+            "error: folds: expected fold*.json, at least two, and published.json",
+        ),
         ({"lists": ("fold0", "fold1")}, (), 2, "error: folds: expected fold*.json, at least two, and published.json"),
         ({"fail": "fold1"}, (), 3, "error: the training on fold1.json ended with exit code 3"),
         ({"curves": {"fold0": [0.1]}}, (), 2, "error: epochs.csv: no column accuracy by epoch"),
-        ({"curves": {**CURVES, "published": [0.1, 0.2]}}, (), 2, "error: the training on the whole part has no epoch 3"),
+        (
+            {"curves": {**CURVES, "published": [0.1, 0.2]}},
+            (),
+            2,
+            "error: the training on the whole part has no epoch 3",
+        ),
         ({}, ("--epochs", "0"), 2, "--epochs must be 1 or more, got 0"),
     ],
     ids=["one fold", "no whole part", "a training fails", "no table", "a shorter training", "no epoch"],

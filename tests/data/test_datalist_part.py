@@ -80,7 +80,9 @@ def test_class_names_come_in_the_order_of_their_indices(tmp_path: Path) -> None:
     ids=["no JSON", "a list", "no names", "empty", "names without indices", "not from 0", "a number"],
 )
 def test_a_datalist_without_class_names_is_one_line(content: Any, tmp_path: Path) -> None:
-    with pytest.raises(CaseError, match=r"^datalist 'list.json': names no classes; expected one that make_datalist has"):
+    with pytest.raises(
+        CaseError, match=r"^datalist 'list.json': names no classes; expected one that make_datalist has"
+    ):
         read_class_names(write(tmp_path, content))
 
 

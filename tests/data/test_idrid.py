@@ -96,7 +96,7 @@ def test_missing_pictures_are_counted(tmp_path: Path) -> None:
 def test_a_lacking_column_is_named(tmp_path: Path) -> None:
     table = archive(tmp_path) / TABLES["training"]
     table.write_text(table.read_text().replace("Retinopathy grade", "Grade"))
-    with pytest.raises(CaseError, match="Training Labels.csv: no rows, or no column retinopathy grade"):
+    with pytest.raises(CaseError, match=r"Training Labels\.csv: no rows, or no column retinopathy grade"):
         read_idrid(tmp_path)
 
 

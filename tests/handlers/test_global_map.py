@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_every_kind_has_its_parameters(kind: str, options: dict[str, Any], count
         values = source()
         assert values.shape == (1, 1, *SIZE)
         assert bool((values == 1).all()) == (kind == "pixel_weights")
-        assert 0 < values.min()
+        assert values.min() > 0
 
 
 def test_a_grey_set_counts_with_one_channel() -> None:
@@ -104,7 +105,7 @@ WAYS = "raise memory_limit, or name a pixel_file, which keeps the images on disk
     [
         (
             {"memory_limit": 3.0},
-            f"from all intensities of 5,000 images needs about 3.1 GiB (images 2.8, filters 0.3); memory_limit is 3: {WAYS}",
+            f"all intensities of 5,000 images needs about 3.1 GiB (images 2.8, filters 0.3); memory_limit is 3: {WAYS}",
         ),
         (
             {"memory_limit": 2.5, "features": "random"},
@@ -164,7 +165,9 @@ class Training:
         def keep(engine: Engine) -> None:
             self.network.eval()
             self.maps.append(self.network.attention.map.clone())
-            self.parameters.append(torch.cat([torch.zeros(1), *(p.detach().flatten() for p in self.source.parameters())]))
+            self.parameters.append(
+                torch.cat([torch.zeros(1), *(p.detach().flatten() for p in self.source.parameters())])
+            )
 
         self.engine = Engine(step)
         schedule = GlobalMapSchedule(
@@ -182,7 +185,7 @@ class Training:
 
 
 def changes(values: list[torch.Tensor]) -> Iterator[bool]:
-    return (not torch.equal(a, b) for a, b in zip(values, values[1:], strict=False))
+    return (not torch.equal(a, b) for a, b in pairwise(values))
 
 
 @pytest.mark.parametrize("kind", ["pixel_cnn", "pixel_weights"])

@@ -84,7 +84,9 @@ def test_dark_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["map.png"]
 
 
-@pytest.mark.parametrize("values", [torch.ones(4, 6), torch.zeros(1, 1), torch.rand(30, 7)], ids=["ones", "one", "tall"])
+@pytest.mark.parametrize(
+    "values", [torch.ones(4, 6), torch.zeros(1, 1), torch.rand(30, 7)], ids=["ones", "one", "tall"]
+)
 def test_any_map_is_drawn(values: torch.Tensor, tmp_path: Path) -> None:
     save_attention_map(tmp_path / "map.png", values)
     assert Image.open(tmp_path / "map.png").format == "PNG"
