@@ -16,7 +16,7 @@ from ag_networks.losses import MapPenaltyLoss
 from ag_networks.metrics import map_share
 from ag_networks.nets import GlobalAttentionClassifier, create_backbone
 from ag_networks.registry import create_network
-from ag_networks.transforms import box_on_frame
+from ag_networks.transforms import RandomView, box_on_frame
 
 __all__ = ["CLASSES", "NETWORKS", "TASKS", "Part", "Recipe", "map_gains", "predict", "read_part", "train"]
 
@@ -25,6 +25,8 @@ TASKS = {"retinopathy": "retinopathy_grade", "macular_edema": "macular_edema_ris
 CLASSES = {"retinopathy": 5, "macular_edema": 3}
 STRUCTURES = ("optic_disc", "hard_exudates", "haemorrhage")
 BATCH = 32
+BLACK = (-2.118, -2.036, -1.804)  # standardized
+VIEW = RandomView(rotate=20, zoom=0.15, shift=0.05, flips=(0, 1), contrast=0.15, brightness=0.3, fill=BLACK)
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "resnet": lambda n: create_backbone("resnet18", n, block_inplanes=(16, 32, 64, 128)),
@@ -96,9 +98,7 @@ def train(
     )
     if recipe.attention != "none":
         network.attention.learn(source)
-    parser = ConfigParser()
-    parser.read_config(str(BUNDLE / "configs" / "train.json"))
-    parser.get_parsed_content("view").attach(network.backbone)
+    VIEW.attach(network.backbone)
     groups: list[dict[str, Any]] = [
         {"params": network.parameters()},
         {"params": source.parameters(), "lr": recipe.map_learning_rate},

@@ -33,12 +33,12 @@ METHODS = {
 }
 BACKBONES = ("resnet", "densenet")
 LOCAL = ("learn_to_pay_attention_vgg", "residual_attention_92")
-# one at a time, the others as in METHODS["global"]
+# one at a time, the others as in METHODS["global"]; forms of the pixel features where the map has something to show
 VARIED = {
-    "hidden_channels": (8, 32, 128),
-    "penalty": (0.0001, 0.001, 0.01, 0.03, 0.1, 1.0),
-    "cutoff_epoch": (5, 20, 40, 60),
-    "features": ("all", "principal", "random"),
+    **{f"hidden_channels-{k}": {"hidden_channels": k} for k in (8, 128)},
+    **{f"penalty-{weight}": {"penalty": weight} for weight in (0.0001, 0.03, 0.1, 1.0)},
+    **{f"cutoff_epoch-{epoch}": {"cutoff_epoch": epoch} for epoch in (5, 40, 60)},
+    **{f"features-{form}": {"features": form, "penalty": 0.1} for form in ("principal", "random")},
 }
 
 
@@ -86,12 +86,7 @@ def _runs(arguments: argparse.Namespace) -> list[tuple[str, str, Recipe]]:
             for method, recipe in METHODS.items()
         ]
     default = replace(METHODS["global"], **length)
-    return [
-        (arguments.backbones[0], f"global-{name}-{value}", replace(default, **{name: value}))
-        for name, values in VARIED.items()
-        for value in values
-        if value != getattr(default, name)
-    ]
+    return [(arguments.backbones[0], f"global-{name}", replace(default, **change)) for name, change in VARIED.items()]
 
 
 def run(
