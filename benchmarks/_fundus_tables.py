@@ -103,7 +103,11 @@ def _comparisons(backbones: dict[str, dict[str, dict[int, Path]]]) -> list[str]:
     for backbone, methods in backbones.items():
         for candidate, baseline in (("global", "plain"), ("global", "l1"), ("l1", "plain")):
             if candidate in methods and baseline in methods:
-                result = compare_classifiers(_averaged(methods[candidate]), _averaged(methods[baseline]))
+                common = methods[candidate].keys() & methods[baseline].keys()
+                one, other = (
+                    _averaged({seed: methods[name][seed] for seed in sorted(common)}) for name in (candidate, baseline)
+                )
+                result = compare_classifiers(one, other)
                 low, high = result.accuracy_interval
                 lines.append(
                     f"| {backbone} | {candidate} against {baseline} | {result.only_candidate} : {result.only_baseline} "

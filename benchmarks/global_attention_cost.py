@@ -9,7 +9,6 @@ already is not measured again.
 """
 
 import argparse
-import gc
 import json
 import math
 import multiprocessing
@@ -210,7 +209,6 @@ def measure(case: Case, scratch: Path | None) -> dict[str, float]:
         if case.form in PASSES:
             pixels = project_pixels(pixels, case.width, method=case.form)
         projection = time.perf_counter() - started
-        gc.collect()
         source = PixelCNN(pixels, hidden_channels=case.hidden)
         seconds = []
         for _ in range(1 + REPEATS):
