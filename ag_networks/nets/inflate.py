@@ -26,7 +26,7 @@ def inflate(state_dict: Mapping[str, torch.Tensor], like: Mapping[str, torch.Ten
         ValueError: if a weight fits neither as it is nor inflated.
     """
     inflated = dict(state_dict)
-    for key in state_dict.keys() & like.keys():
+    for key in sorted(state_dict.keys() & like.keys()):  # the message names the same one every time
         weight, shape = state_dict[key], like[key].shape
         if weight.dim() + 1 == len(shape) == 5:
             depth = shape[-1]
