@@ -2,27 +2,22 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from _fundus import Part, map_gains
+from benchmark_scripts import run_script
 from picture_makers import save
 from PIL import Image
 from tiny_fundus import draw_photograph
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fundus_attention.py"
 NAMES = [f"{part}/{i}.png" for part in ("train", "test") for i in range(5)]
 
 
 def run(*arguments: object) -> str:
-    """Output of the script."""
-    done = subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script("fundus_attention", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +96,10 @@ def test_weight_at_a_structure_is_counted_over_chance(source: Path) -> None:
         assert map_gains(values, part, source)["optic_disc"] == pytest.approx(20 * 26 / box, rel=1e-3)
 
 
-def test_a_missing_source_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPT, "train", "--source", tmp_path / "none", "--results", tmp_path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+def test_a_missing_source_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run("train", "--source", tmp_path / "none", "--results", tmp_path)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
 def test_maps_are_pictures(results: Path) -> None:

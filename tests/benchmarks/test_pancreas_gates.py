@@ -2,15 +2,12 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_scripts import run_script
 from PIL import Image
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "pancreas_gates.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*arguments: object) -> str:
-    """Output of the script."""
-    done = subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script("pancreas_gates", *arguments)
 
 
 def test_the_subjects_of_the_fold_are_scored(results: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from _measure import count_flops
 
 from ag_networks.registry import create_network
@@ -20,6 +21,7 @@ def run(folder: Path, *options: str) -> tuple[str, dict[str, Any]]:
     return printed, json.loads((folder / "times.json").read_text())["sizes"]
 
 
+@pytest.mark.slow
 def test_it_prints_a_table_and_keeps_the_times(tmp_path: Path) -> None:
     printed, sizes = run(tmp_path, "--sizes", "32x32x32", "--networks", "attention_unet", "unet")
     assert "| attention_unet | 6,407,018 |" in printed

@@ -144,13 +144,16 @@ def test_what_is_trained_is_learnt(tmp_path: Path) -> None:
     """Drawn photographs with few and many spots; others than those trained on; both eyes."""
     parts: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
     for label, grade in enumerate((0, 4)):
-        for i in range(16):
+        for i in range(40):
             name = f"images/{grade}_{i}.png"
             save(tmp_path / name, draw_photograph(grade, seed=50 * label + i, right_eye=i % 2 == 0))
-            parts["validation" if i > 11 else "training"].append({"image": name, "label": label, "subject": name})
+            parts["validation" if i > 35 else "training"].append({"image": name, "label": label, "subject": name})
     (tmp_path / "datalist.json").write_text(json.dumps(parts))
     own = {"class_names": ["clear", "spotted"], "classes": 2, "image_size": [48, 48]}
-    train(tmp_path, tmp_path / "out", max_epochs=20, cutoff_epoch=6, batch_size=8, learning_rate=0.01, **own)
+    # views that tell the light of a photograph apart from its spots take more pictures than these
+    views = {"view#brightness": 0.1, "view#contrast": 0.1}
+    length = {"max_epochs": 10, "cutoff_epoch": 4, "batch_size": 8, "learning_rate": 0.003}
+    train(tmp_path, tmp_path / "out", **length, **views, **own)
     weights = tmp_path / "out/checkpoints/model.pt"
     train(tmp_path, tmp_path / "scores", "evaluate", checkpoint=str(weights), **own)
     summary = json.loads((tmp_path / "scores/summary.json").read_text())
@@ -207,16 +210,16 @@ def test_another_structured_set_needs_two_commands(tmp_path: Path) -> None:
     """Grey pictures in a folder per class, no fundus in sight: a datalist, a training, its evaluation and inference."""
     random = np.random.default_rng(0)
     for label, name in enumerate(("healthy", "ill")):
-        for i in range(10):
+        for i in range(24):
             picture = random.normal(120, 10, (60, 60))
             picture[20:40, 20:40] += 60 * label
             save(tmp_path / "set" / name / f"{i}.png", picture.clip(0, 255).astype(np.uint8))
     datalist = tmp_path / "set/datalist.json"
     make_datalist(tmp_path / "set", ["healthy", "ill"], datalist, validation=0.2, test=0.2)
     common = {"datalist_file": str(datalist), "image_size": [32, 32]}
-    train(
-        tmp_path / "set", tmp_path / "out", "own_pictures", max_epochs=8, cutoff_epoch=4, learning_rate=0.02, **common
-    )
+    # the classes differ in brightness, which the default views change
+    length = {"max_epochs": 12, "cutoff_epoch": 4, "learning_rate": 0.005, "view": None}
+    train(tmp_path / "set", tmp_path / "out", "own_pictures", **length, **common)
     weights = tmp_path / "out/checkpoints/model.pt"
     shape = last(tmp_path / "out")["map_source"]["conv1.weight"].shape
     assert shape[1] == len(json.loads(datalist.read_text())["training"])  # a grey picture counts with one channel
