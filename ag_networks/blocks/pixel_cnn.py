@@ -48,13 +48,17 @@ class PixelCNN(nn.Module):
             state dict. Or an object that yields them in chunks: the same map up to rounding, and memory for one chunk.
         hidden_channels: K; the paper tries 32 to 256.
         kernel_size: of the first convolution, odd.
+        pace: how many times as far a step of Adam moves the map, which starts as it would without: the pixels are
+            multiplied with it and the first filters divided. For features that stand for more of them, see
+            :func:`ag_networks.data.projection_pace`; the paper's form has 1.
 
     Shape:
         nothing -> (1, 1, *spatial), each in (0, 1).
 
     Raises:
-        ValueError: for pixels of another shape or type, NaN or infinity among them, no hidden channel, or an even
-            kernel; and from a call if the chunks have another number of channels than they say.
+        ValueError: for pixels of another shape or type, NaN or infinity among them, no hidden channel, an even kernel,
+            or a pace that is not positive, or not 1 for pixels in chunks; and from a call if the chunks have another
+            number of channels than they say.
 
     Example:
         >>> source = PixelCNN(torch.randn(5 * 3, 8, 8), hidden_channels=4)  # 5 color images
@@ -62,13 +66,22 @@ class PixelCNN(nn.Module):
         (torch.Size([1, 1, 8, 8]), True)
     """
 
-    def __init__(self, pixels: torch.Tensor | PixelChunks, *, hidden_channels: int = 128, kernel_size: int = 3) -> None:
+    def __init__(
+        self,
+        pixels: torch.Tensor | PixelChunks,
+        *,
+        hidden_channels: int = 128,
+        kernel_size: int = 3,
+        pace: float = 1.0,
+    ) -> None:
         super().__init__()
         channels, spatial_dims = _layout(pixels)
         if hidden_channels < 1 or kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(
                 f"expected at least one hidden channel and an odd kernel, got {hidden_channels} and {kernel_size}."
             )
+        if not 0 < pace < float("inf") or (pace != 1 and not isinstance(pixels, torch.Tensor)):
+            raise ValueError(f"expected a positive pace, and 1 for pixels in chunks, got {pace}.")
         convolution = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         self.conv1 = convolution(channels, hidden_channels, kernel_size, padding=kernel_size // 2)
         self.conv2 = convolution(hidden_channels, 1, 1)
@@ -76,6 +89,10 @@ class PixelCNN(nn.Module):
         features = None
         if isinstance(pixels, torch.Tensor):
             features = pixels.detach().as_subclass(torch.Tensor)[None].to(self.conv1.weight)
+        if features is not None and pace != 1:
+            features = features * pace
+            with torch.no_grad():
+                self.conv1.weight /= pace
         self.register_buffer("pixels", features, persistent=False)
 
     def forward(self) -> torch.Tensor:

@@ -16,7 +16,7 @@ from ag_networks.data.phantom_files import write_dicom_series, write_nifti
 from ag_networks.data.picture_datalist import read_picture_datalist
 from ag_networks.data.picture_reader import PictureReader
 from ag_networks.data.pictures import list_pictures, split_frame
-from ag_networks.data.pixel_projection import PROJECTIONS, project_pixels
+from ag_networks.data.pixel_projection import PROJECTIONS, project_pixels, projection_pace
 from ag_networks.data.pixel_stack import PixelStack
 from ag_networks.data.sparse_volume import UNLABELLED, SparseVolume, make_sparse_volume
 from ag_networks.data.subject_split import check_split, divide, split_by_subject
@@ -54,6 +54,7 @@ __all__ = [
     "make_phantom",
     "make_sparse_volume",
     "project_pixels",
+    "projection_pace",
     "read_class_names",
     "read_datalist_part",
     "read_fetal_planes_db",

@@ -6,7 +6,7 @@ import torch
 
 from ag_networks.data.pixel_stack import PixelStack
 
-__all__ = ["PROJECTIONS", "project_pixels"]
+__all__ = ["PROJECTIONS", "project_pixels", "projection_pace"]
 
 PROJECTIONS = ("principal", "random")
 POWER_ITERATIONS = 2
@@ -18,8 +18,8 @@ def project_pixels(stack: PixelStack, components: int, *, method: str = "princip
 
     A projection of the channels commutes with the pixel CNN's first convolution: with :math:`P \approx U V`,
     :math:`W * P = (W U) * V`. The pixel CNN over V is therefore the paper's with filters from a smaller space, and with
-    as many components as P has rank from the same. Its parameters are others, so Adam takes another way. **An
-    extension: the paper's form is the pixel CNN over all intensities.**
+    as many components as P has rank from the same. Its parameters are others, so Adam takes another way, and many times
+    as long without :func:`projection_pace`. **An extension: the paper's form is the pixel CNN over all intensities.**
 
     - ``"principal"``: the directions of largest energy (not centered), by a randomized range finder with two power
       iterations (Halko, Martinsson, Tropp, SIAM Review 53, 2011): six passes over the set.
@@ -69,6 +69,31 @@ def project_pixels(stack: PixelStack, components: int, *, method: str = "princip
         largest_at = features.abs().argmax(dim=1, keepdim=True)
         features = features * features.gather(1, largest_at).sign()
     return features.reshape(components, *stack.spatial_size).contiguous()
+
+
+def projection_pace(stack: PixelStack, features: torch.Tensor) -> float:
+    r"""How many times as far one step of Adam moves the pixel CNN over all intensities as the one over `features`.
+
+    Adam moves every weight by about its rate, whatever the size of what the weight multiplies. What a step adds to a
+    filter's output is therefore about the rate times the sum of magnitudes over the channels, which is large for the
+    NC intensities of a set and small for a few features that stand for them. Features larger by the ratio of the
+    two, behind filters smaller by it, start at the same map and learn it at the same pace.
+
+    Args:
+        stack: the images.
+        features: (components, H, W), such as :func:`project_pixels` has made of them.
+
+    Returns:
+        :math:`\sum |P| / \sum |V|`, 1 where the features are all zero.
+
+    Example:
+        >>> stack = PixelStack.of([torch.rand(3, 8, 8) for _ in range(5)])
+        >>> projection_pace(stack, stack.tensor()), round(projection_pace(stack, stack.tensor() / 4), 3)
+        (1.0, 4.0)
+    """
+    total = sum(chunk.abs().sum(dtype=torch.float64).item() for chunk in stack.chunks())
+    small = features.abs().sum(dtype=torch.float64).item()
+    return total / small if small > 0 else 1.0
 
 
 def _from_channels(stack: PixelStack, directions: torch.Tensor) -> torch.Tensor:

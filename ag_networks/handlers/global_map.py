@@ -12,13 +12,14 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from ag_networks.blocks import GlobalSpatialAttention, PixelCNN, PixelWeights
-from ag_networks.data import PROJECTIONS, CaseError, PixelStack, project_pixels
+from ag_networks.data import PROJECTIONS, CaseError, PixelStack, project_pixels, projection_pace
 
 __all__ = ["MAP_SOURCES", "GlobalMapSchedule", "map_source"]
 
 MAP_SOURCES = ("pixel_cnn", "pixel_weights", "none")
 FEATURES = ("all", *PROJECTIONS)
 ADAM_COPIES = 4  # of every parameter: itself, its gradient, two moments
+STEP_COPIES = 3  # of the images in memory, while a step of the exact form runs
 GIB = 2.0**30
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ def map_source(
         spatial_size: their size.
         hidden_channels: K of the pixel CNN.
         features: what it sees of a pixel: ``"all"`` intensities of the set (the paper's), or ``"principal"`` or
-            ``"random"`` projections of them, whose cost per step does not grow with the set.
+            ``"random"`` projections of them, whose cost per step does not grow with the set and which learn at the
+            same pace.
         components: how many projections; fewer if the set has fewer channels.
         file: where to put a memory map of the set, instead of memory; the map is the same up to rounding.
         memory_limit: in GiB, what all this may need.
@@ -66,7 +68,8 @@ def map_source(
     stack = PixelStack.of(dataset, file=file)
     if features != "all":
         most = min(components, stack.channels, math.prod(spatial_size))
-        return PixelCNN(project_pixels(stack, most, method=features), hidden_channels=hidden_channels)
+        projected = project_pixels(stack, most, method=features)
+        return PixelCNN(projected, hidden_channels=hidden_channels, pace=projection_pace(stack, projected))
     return PixelCNN(stack.tensor() if file is None else stack, hidden_channels=hidden_channels)
 
 
@@ -147,6 +150,7 @@ def _check_memory(
     channels, pixels = len(dataset) * image.shape[0], math.prod(spatial_size)
     width = channels if features == "all" else min(components, channels)
     images = 0.0 if file is not None else channels * pixels * 4 / GIB
+    images *= STEP_COPIES if features == "all" else 1
     filters = width * hidden_channels * 9 * 4 * ADAM_COPIES / GIB
     if images + filters <= limit:
         return

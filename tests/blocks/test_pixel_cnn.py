@@ -165,6 +165,29 @@ def test_pixels_that_are_none_are_refused(pixels: Any, message: str) -> None:
         PixelCNN(pixels)
 
 
+def test_a_pace_changes_the_way_and_not_the_start() -> None:
+    pixels = torch.randn(6, 7, 6)
+    moved = []
+    for pace in (1.0, 5.0):
+        torch.manual_seed(3)
+        source = PixelCNN(pixels, hidden_channels=4, pace=pace)
+        before = source().detach()
+        optimizer = torch.optim.Adam([source.conv1.weight], lr=1e-5)
+        source().mean().backward()
+        optimizer.step()
+        moved.append((before, before - source().detach()))
+    torch.testing.assert_close(moved[0][0], moved[1][0])
+    torch.testing.assert_close(moved[1][1], 5 * moved[0][1], rtol=0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize("pace", [0, -1.0, float("inf"), float("nan")], ids=str)
+def test_a_pace_that_is_none_is_refused(pace: float) -> None:
+    with pytest.raises(ValueError, match="expected a positive pace"):
+        PixelCNN(torch.randn(6, 7, 6), pace=pace)
+    with pytest.raises(ValueError, match="1 for pixels in chunks, got 2"):
+        PixelCNN(PixelStack.of([torch.randn(3, 7, 6)]), pace=2)
+
+
 @pytest.mark.parametrize("options", [{"hidden_channels": 0}, {"kernel_size": 2}, {"kernel_size": 0}], ids=str)
 def test_other_layers_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="at least one hidden channel and an odd kernel"):

@@ -9,7 +9,7 @@ import torch
 from network_helpers import relative_error
 
 from ag_networks.blocks import PixelCNN
-from ag_networks.data import PROJECTIONS, PixelStack, project_pixels
+from ag_networks.data import PROJECTIONS, PixelStack, project_pixels, projection_pace
 
 SIZE = (9, 8)
 
@@ -78,6 +78,41 @@ def test_random_features_keep_inner_products() -> None:
     # the inner products of two pixels over 20 x 12 Gaussian directions, of pixels with a norm of about 1
     assert (total - expected).abs().max() < 5 * (2 / (count * 12)) ** 0.5
     assert (total - expected).abs().mean() < (2 / (count * 12)) ** 0.5
+
+
+def learnt_change(source: PixelCNN, steps: int = 10) -> torch.Tensor:
+    """Return how far Adam moves the map that is asked to be small."""
+    optimizer = torch.optim.Adam(source.parameters(), lr=1e-5)
+    before = source().detach()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        source().mean().backward()
+        optimizer.step()
+    return before - source().detach()
+
+
+@pytest.mark.parametrize("method", PROJECTIONS)
+def test_the_map_is_learnt_at_the_pace_of_the_exact_form(method: str) -> None:
+    """Images that resemble each other, as those of a structured set do."""
+    scene = torch.randn(1, 3, 12, 10)
+    stack = PixelStack((scene + 0.3 * torch.randn(150, 3, 12, 10)).numpy())
+    features = project_pixels(stack, 16, method=method)
+    pace = projection_pace(stack, features)
+    exact, same, slow = (
+        learnt_change(PixelCNN(pixels, hidden_channels=16, pace=own)).mean().item()
+        for pixels, own in ((stack.tensor(), 1.0), (features, pace), (features, 1.0))
+    )
+    assert 0.6 < same / exact < 1.7
+    assert slow < 0.3 * exact
+
+
+def test_the_pace_is_a_ratio_of_magnitudes() -> None:
+    stack = low_rank(3, images=15)
+    assert projection_pace(stack, stack.tensor()) == pytest.approx(1)
+    assert projection_pace(stack, -stack.tensor()[:9] / 2) == pytest.approx(
+        2 * float(stack.tensor().abs().sum() / stack.tensor()[:9].abs().sum())
+    )
+    assert projection_pace(stack, torch.zeros(4, *SIZE)) == 1
 
 
 class Counted(PixelStack):
