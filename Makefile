@@ -69,7 +69,7 @@ $(LABEL_READY): setup.cfg pyproject.toml $(LABEL_PINS)
 	@$(LABEL_RUN) -m pip install --quiet --no-deps --editable .
 	@touch $@
 
-test-label: $(LABEL_READY) ## the bundle in MONAI Label, in an environment of its own
+test-label: $(LABEL_READY) ## the bundles in MONAI Label, in an environment of its own
 	$(call say,"running the bundle in MONAI Label (a few minutes)")
 	@PYTHONPATH="$(CURDIR)/tests/label/without_torchvision_ops" $(LABEL_RUN) -m pytest tests/label -m label
 

@@ -10,20 +10,15 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.pixels import (
-    apply_color_lut,
-    apply_modality_lut,
-    apply_voi,
-    apply_windowing,
-    get_decoder,
-    pixel_array,
-)
+from monai.utils import optional_import
 from pydicom.uid import UID, EnhancedUSVolumeStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ag_networks.data.cases import CaseError
 from ag_networks.data.picture_file import MAX_PIXELS, Pixels, deep_to_bytes
 
 __all__ = ["count_dicom_frames", "read_dicom_picture"]
+
+pixels, has_pixels = optional_import("pydicom.pixels")  # pydicom 3; where MONAI Label is installed, it is 2
 
 LUTS = [
     f"{color}PaletteColorLookupTable{what}" for color in ("Red", "Green", "Blue") for what in ("Descriptor", "Data")
@@ -69,11 +64,13 @@ def read_dicom_picture(path: Path, frame: int | None = None) -> Pixels:
 
     Raises:
         CaseError: if the file is missing, damaged, no DICOM, without pixels, a 3D volume or compressed in a way that no
-            installed decoder reads, or if the frame does not exist or cannot be decoded.
+            installed decoder reads, if the frame does not exist or cannot be decoded, or where pydicom is older than 3.
     """
     name = path.name
     header, syntax = _read_header(path)
     frames = int(header.get("NumberOfFrames") or 1)
+    if not has_pixels:
+        raise CaseError(f"{name}: a DICOM picture needs pydicom 3, found pydicom {pydicom.__version__}")
     _check(header, frames, name)
     if frame is None and frames > 1:
         raise CaseError(f"{name}: a clip of {frames} frames; expected one picture, or a frame as {name}#0000")
@@ -83,7 +80,7 @@ def read_dicom_picture(path: Path, frame: int | None = None) -> Pixels:
     what = "the pixels" if frame is None else f"frame {frame}"
     try:
         with _without_tracebacks():
-            values = pixel_array(path, index=frame or 0, transfer_syntax_uid=syntax)
+            values = pixels.pixel_array(path, index=frame or 0, transfer_syntax_uid=syntax)
         return _as_seen(values, header, alone=frames == 1)
     except MemoryError:
         raise
@@ -140,7 +137,7 @@ def _check_decoder(syntax: UID, name: str) -> None:
     if not syntax.is_compressed or syntax.is_deflated:
         return
     try:
-        available = get_decoder(syntax).is_available
+        available = pixels.get_decoder(syntax).is_available
     except NotImplementedError:
         raise CaseError(f"{name}: compressed as {syntax.name}; expected pictures, or a clip exported as MP4") from None
     if not available:
@@ -163,13 +160,13 @@ def _without_tracebacks() -> Iterator[None]:
 
 def _as_seen(values: np.ndarray, header: pydicom.Dataset, *, alone: bool) -> Pixels:
     if header.PhotometricInterpretation == "PALETTE COLOR":
-        values = apply_color_lut(values, header)[..., :3]
+        values = pixels.apply_color_lut(values, header)[..., :3]
         return Pixels(values.astype(np.float32) * np.float32(255 / np.iinfo(values.dtype).max), [])
     if header.PhotometricInterpretation in GREY:
-        pixels = _grey(values, header, alone=alone)
+        grey = _grey(values, header, alone=alone)
         if header.PhotometricInterpretation == "MONOCHROME2":
-            return pixels
-        return Pixels(255 - pixels.values, [*pixels.warnings, "stored inverted (MONOCHROME1)"])
+            return grey
+        return Pixels(255 - grey.values, [*grey.warnings, "stored inverted (MONOCHROME1)"])
     if header.BitsStored == 8:
         return Pixels(values.astype(np.float32), [])
     return Pixels(values.astype(np.float32) * np.float32(255 / (2**header.BitsStored - 1)), [])
@@ -181,14 +178,14 @@ def _grey(values: np.ndarray, header: pydicom.Dataset, *, alone: bool) -> Pixels
     warnings = [f"{header.BitsStored}-bit picture"] if header.BitsStored > 8 else []
     if header.get("VOILUTSequence"):
         top = 2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
-        values = apply_voi(apply_modality_lut(values, header), header) / top
+        values = pixels.apply_voi(pixels.apply_modality_lut(values, header), header) / top
     elif width >= 1 and header.get("WindowCenter") is not None:
         # A window's result rises with its input, whichever way the range of the output lies.
-        values = (apply_windowing(apply_modality_lut(values, header), header) - low) / (high - low)
+        values = (pixels.apply_windowing(pixels.apply_modality_lut(values, header), header) - low) / (high - low)
     elif alone and header.BitsStored > 8 and (low, high) == (0, 2**header.BitsStored - 1):
         return deep_to_bytes(values)
     else:
-        values = (apply_modality_lut(values, header) - min(low, high)) / abs(high - low)
+        values = (pixels.apply_modality_lut(values, header) - min(low, high)) / abs(high - low)
     return Pixels((values.clip(0, 1) * 255).astype(np.float32), warnings)
 
 

@@ -217,6 +217,15 @@ def test_a_bad_file_is_one_line(write: Any, message: str, tmp_path: Path, monkey
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("syntax", [None, RLELossless], ids=str)
+def test_an_older_pydicom_is_told(syntax: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_dicom(tmp_path / "a.dcm", GREY, syntax=syntax)
+    monkeypatch.setattr("ag_networks.data.dicom_picture.has_pixels", False)
+    monkeypatch.setattr("ag_networks.data.dicom_picture.pixels", None)
+    with pytest.raises(CaseError, match=r"^a\.dcm: a DICOM picture needs pydicom 3, found pydicom \d"):
+        read_dicom_picture(path)
+
+
 def test_a_broken_frame_leaves_the_others(tmp_path: Path) -> None:
     dataset = dicom(CLIP, frames=4)
     dataset.compress(RLELossless)

@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +12,7 @@ import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
+from label_server import copy_bundle, get, label_server
 
 from ag_networks.data import make_phantom, write_nifti
 
@@ -27,13 +21,12 @@ pytestmark = pytest.mark.label
 NAME = "pancreas_ct_segmentation"
 BUNDLE = Path(__file__).parents[2] / "bundles" / NAME
 GRID = {"spacing": (3, 3, 4), "shape": (60, 56, 40)}
-START_SECONDS = 300
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """Return a copy of the bundle without what runs may have left in it; MONAI Label takes the task from its name."""
-    return _copy_bundle(tmp_path)
+    """Return a copy of the bundle."""
+    return copy_bundle(BUNDLE, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +99,13 @@ def test_training_leaves_the_weights_alone(bundle: Path, tmp_path: Path) -> None
 
 
 def test_server(case: Path, tmp_path: Path, server: str) -> None:
-    info = json.loads(_get(f"{server}/info/"))
+    info = json.loads(get(f"{server}/info/"))
     assert info["labels"] == ["pancreas"]
     assert info["models"][NAME]["type"] == "segmentation"
     assert info["models"][NAME]["dimension"] == 3
     assert list(info["trainers"]) == [NAME]
     answer = tmp_path / "answer.nii.gz"
-    answer.write_bytes(_get(f"{server}/infer/{NAME}?image=case_0&output=image", {"params": '{"device": "cpu"}'}))
+    answer.write_bytes(get(f"{server}/infer/{NAME}?image=case_0&output=image", {"params": '{"device": "cpu"}'}))
     mask, image = nib.load(answer), nib.load(case)
     assert mask.shape == image.shape
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-3)
@@ -122,30 +115,11 @@ def test_server(case: Path, tmp_path: Path, server: str) -> None:
 @pytest.fixture
 def server(case: Path, tmp_path: Path) -> Iterator[str]:
     """Start a server with a copy of the bundle and one scan, and return its address."""
-    program = [sys.executable, "-m", "monailabel.main"]
-    apps, studies, log = tmp_path / "apps", tmp_path / "studies", tmp_path / "server.log"
-    subprocess.run([*program, "apps", "--download", "--name", "monaibundle", "--output", apps], check=True)
-    _copy_bundle(apps / "monaibundle/model")
+    studies = tmp_path / "studies"
     studies.mkdir()
     shutil.copy(case, studies)
-    port = _free_port()
-    command = [*program, "start_server", "--app", apps / "monaibundle", "--studies", studies, "--host", "127.0.0.1"]
-    command += ["--port", port, "--conf", "models", NAME, "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(list(map(str, command)), cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            yield _wait_for(f"http://127.0.0.1:{port}", process, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _copy_bundle(folder: Path) -> Path:
-    left_out = shutil.ignore_patterns("eval", "*.ts", "*.onnx", "__pycache__")
-    return shutil.copytree(BUNDLE, folder / NAME, ignore=left_out)
+    with label_server([BUNDLE], studies, tmp_path) as address:
+        yield address
 
 
 def _infer_task(bundle: Path) -> Any:
@@ -181,28 +155,3 @@ def _labelled_studies(folder: Path, count: int) -> Path:
         pancreas = (np.asarray(organs.dataobj) == 1).astype(np.uint8)
         nib.save(nib.Nifti1Image(pancreas, organs.affine), labels / label.name)
     return folder
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_for(address: str, process: subprocess.Popen, log: Path) -> str:
-    end = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        try:
-            _get(f"{address}/info/")
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(1)
-        else:
-            return address
-    raise AssertionError(f"no answer from the server:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def _get(url: str, form: dict[str, str] | None = None) -> bytes:
-    """Get, or post a form."""
-    data = urllib.parse.urlencode(form).encode() if form else None
-    with urllib.request.urlopen(url, data, timeout=600) as answer:
-        return answer.read()
