@@ -11,7 +11,7 @@ import pytest
 import torch
 from picture_makers import save, save_dicom
 from PIL import Image
-from tiny_fundus import BUNDLE, NAMES, SIZE, TINY, draw_photograph, infer, predictions, report
+from tiny_fundus import BUNDLE, NAMES, SIZE, TINY, draw_photograph, infer, predictions, report, workflow
 
 pytest_plugins = ["tiny_fixtures", "tiny_fundus_fixtures"]
 
@@ -103,7 +103,27 @@ def test_unlike_pictures_get_a_warning(results: Path) -> None:
 def test_the_report_says_what_made_it(results: Path) -> None:
     content = report(results)
     assert content["complete"] is True
-    assert content["settings"].keys() == {"weights", "backbone", "image_size", "find_field", "flip_right_eyes"}
+    names = {"weights", "backbone", "image_size", "find_field", "flip_right_eyes", "local_contrast"}
+    assert content["settings"].keys() == names
+
+
+def test_local_contrast_lifts_small_spots_and_keeps_the_light(tmp_path: Path) -> None:
+    y, x = np.mgrid[:192, :192]
+    light = 100 + 0.3 * x
+    spot = 8 * np.exp(-((y - 96) ** 2 + (x - 120) ** 2) / (2 * 2.0**2))
+    depth, far = {}, {}
+    for contrast in (None, 4.0):
+        seen = []
+        for name, values in (("plain", light), ("spot", light - spot)):
+            save(tmp_path / f"{name}.png", np.repeat(np.rint(values)[..., None], 3, axis=2).astype(np.uint8))
+            own = {"find_field": False, "flip_right_eyes": False, "image_size": [192, 192]}
+            made = workflow("inference", **{**TINY, **own, "local_contrast": contrast})
+            loaded = made.parser.get_parsed_content("preprocessing")({"image": str(tmp_path / f"{name}.png")})
+            seen.append(loaded["image"])
+        depth[contrast] = float((seen[0] - seen[1])[1, 94:99, 118:123].mean())
+        far[contrast] = float(seen[0][1, 60:132, 60:132].mean())
+    assert 3 < depth[4.0] / depth[None] < 5, "a spot of 2 pixels, against surroundings of 6"
+    assert far[4.0] == pytest.approx(far[None], abs=0.02)
 
 
 def test_the_map_is_written_once_and_over_every_picture(fundus_weights: Path, tmp_path: Path) -> None:
