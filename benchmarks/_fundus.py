@@ -72,6 +72,7 @@ def read_part(source: Path, part: str, size: int) -> Part:
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "inference.json"))
     parser["image_size"] = [size, size]
+    parser["local_contrast"] = None  # as in the paper
     preprocessing = parser.get_parsed_content("preprocessing")
     with (source / "labels.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == part]
@@ -134,7 +135,8 @@ def map_gains(values: np.ndarray, part: Part, source: Path) -> dict[str, float]:
     """Share of the map's weight inside the annotated boxes of a structure, over chance, by structure.
 
     Both shares are means over the pictures that have such boxes. "in the field": within the pixels that are no
-    background in any picture, as leaving out the black corners says little.
+    background in any picture, as leaving out the black corners says little. "like the mean picture": the correlation
+    with it there, 0 for a map that is flat.
     """
     with (source / "lesion_boxes.csv").open(newline="") as file:
         boxes = list(csv.DictReader(file))
@@ -144,14 +146,16 @@ def map_gains(values: np.ndarray, part: Part, source: Path) -> dict[str, float]:
         if box["image"] in grids and box["structure"] in inside:
             on_grid = _on_grid(box, *grids[box["image"]])
             inside[box["structure"]].setdefault(box["image"], []).append(on_grid)
-    spread = part.images.std(dim=(0, 1)).numpy()
+    spread, mean = (np.asarray(f(part.images, dim=(0, 1))) for f in (torch.std, torch.mean))
+    field = spread > 0.25 * np.median(spread)
     gains = {}
     for structure, pictures in inside.items():
-        for name, valid in (("", None), (" in the field", spread > 0.25 * np.median(spread))):
+        for name, valid in (("", None), (" in the field", field)):
             found = [map_share(values, own, valid=valid) for own in pictures.values()]
             share, chance = (float(np.mean([getattr(one, which) for one in found])) for which in ("share", "chance"))
             gains[f"{structure}{name}"] = round(share / chance, 4)
-    return gains
+    alike = np.corrcoef(values[field], mean[field])[0, 1] if np.ptp(values[field]) else 0.0
+    return {**gains, "like the mean picture": round(float(alike), 4)}
 
 
 def _on_grid(box: dict[str, str], affine: np.ndarray, shape: tuple[int, int]) -> tuple[float, ...]:

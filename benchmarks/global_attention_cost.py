@@ -254,7 +254,11 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
         for case in sorted(chosen, key=lambda case: (case.images, FORMS.index(case.form))):
             lines.append(_line(case, rows))
         lines.append("")
-    return "\n".join([*lines, "*: computed from the largest measured set of the same form, memory from the shapes."])
+    note = (
+        "*: computed from the largest measured set of the same form; memory from the shapes, without the pages of the "
+        "file, which the measured peaks hold."
+    )
+    return "\n".join([*lines, note])
 
 
 def _line(case: Case, rows: Sequence[dict[str, Any]]) -> str:

@@ -72,6 +72,26 @@ def test_the_tables_come_from_the_saved_pictures(results: Path) -> None:
     assert "DenseNet-161 global 82.07 (2.71)" in text
 
 
+def test_what_is_varied_is_compared_with_the_selecting_map(results: Path, tmp_path: Path) -> None:
+    """Maps of known likeness."""
+    ramp = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (32, 1))
+    maps = {("selecting", 0): ramp, ("selecting", 1): ramp.T, ("penalty-1.0", 0): ramp, ("penalty-1.0", 1): 255 - ramp}
+    stem = results / "macular_edema_resnet_global_seed0"
+    for (name, seed), values in maps.items():
+        record = json.loads(stem.with_suffix(".json").read_text())
+        record["method"] = f"global-{name}"
+        record["recipe"] |= {"seed": seed, "penalty": 1.0 if name != "selecting" else 0.1}
+        path = tmp_path / f"macular_edema_resnet_global-{name}_seed{seed}"
+        Path(f"{path}.json").write_text(json.dumps(record))
+        Path(f"{path}.csv").write_bytes(stem.with_suffix(".csv").read_bytes())
+        Image.fromarray(values).save(f"{path}.png")
+    first, other = (line for line in run("tables", "--results", tmp_path).splitlines() if line.startswith("| penalty"))
+    assert first.startswith("| penalty | 0.1 | 2 |")
+    assert first.endswith(("| 1.00 | 0.00 |", "| 1.00 | -0.00 |"))
+    assert other.startswith("| penalty | 1.0 | 2 |")
+    assert other.endswith("| 0.50 | -1.00 |")  # with the first row's of the same seed: 1 and 0
+
+
 def test_where_the_weight_is_comes_from_the_saved_maps(source: Path, results: Path, tmp_path: Path) -> None:
     name = "macular_edema_resnet_global_seed0"
     record = json.loads((results / f"{name}.json").read_text())
@@ -81,7 +101,8 @@ def test_where_the_weight_is_comes_from_the_saved_maps(source: Path, results: Pa
     run("where", "--source", source, "--results", tmp_path, "--size", 32)
     gains = json.loads((tmp_path / f"{name}.json").read_text())["gains"]
     structures = ("optic_disc", "hard_exudates", "haemorrhage")
-    assert gains == {f"{structure}{place}": 1 for structure in structures for place in ("", " in the field")}
+    shares = {f"{structure}{place}": 1 for structure in structures for place in ("", " in the field")}
+    assert gains == {**shares, "like the mean picture": 0}
     assert "optic_disc in the field" in run("tables", "--results", tmp_path)
 
 
@@ -94,6 +115,8 @@ def test_weight_at_a_structure_is_counted_over_chance(source: Path) -> None:
     for affine, values in ((grid, inside), (grid @ [[1, 0, 0], [0, -1, 25], [0, 0, 1]], inside[:, ::-1])):
         part = Part(images, {}, NAMES[:5], [(affine, (180, 260))] * 5)
         assert map_gains(values, part, source)["optic_disc"] == pytest.approx(20 * 26 / box, rel=1e-3)
+    mean = images.mean(dim=(0, 1)).numpy()
+    assert map_gains(3 - mean, part, source)["like the mean picture"] == pytest.approx(-1)
 
 
 def test_a_missing_source_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
