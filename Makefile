@@ -70,7 +70,7 @@ $(LABEL_READY): setup.cfg pyproject.toml $(LABEL_PINS)
 	@touch $@
 
 test-label: $(LABEL_READY) ## the bundles in MONAI Label, in an environment of its own
-	$(call say,"running the bundle in MONAI Label (a few minutes)")
+	$(call say,"running the bundles in MONAI Label (a few minutes)")
 	@PYTHONPATH="$(CURDIR)/tests/label/without_torchvision_ops" $(LABEL_RUN) -m pytest tests/label -m label
 
 demo: $(READY) ## two generated CT scans through the pancreas bundle; open demo_output/report.html

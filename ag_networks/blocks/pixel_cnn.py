@@ -48,8 +48,8 @@ class PixelCNN(nn.Module):
             state dict. Or an object that yields them in chunks: the same map up to rounding, and memory for one chunk.
         hidden_channels: K; the paper tries 32 to 256.
         kernel_size: of the first convolution, odd.
-        pace: how many times as far a step of Adam moves the map, which starts as it would without: the pixels are
-            multiplied with it and the first filters divided. For features that stand for more of them, see
+        pace: how many times as far a step of Adam on the first filters moves the map, which starts as it would without:
+            the pixels are multiplied with it and the filters divided. For features that stand for more of them, see
             :func:`ag_networks.data.projection_pace`; the paper's form has 1.
 
     Shape:

@@ -44,8 +44,8 @@ def map_source(
         spatial_size: their size.
         hidden_channels: K of the pixel CNN.
         features: what it sees of a pixel: ``"all"`` intensities of the set (the paper's), or ``"principal"`` or
-            ``"random"`` projections of them, whose cost per step does not grow with the set and which learn at the
-            same pace.
+            ``"random"`` projections of them, whose cost per step does not grow with the set and which learn at
+            about the same pace.
         components: how many projections; fewer if the set has fewer channels.
         file: where to put a memory map of the set, instead of memory; the map is the same up to rounding.
         memory_limit: in GiB, what all this may need.
@@ -161,6 +161,7 @@ def _check_memory(
         ways.append("take pixel_features principal or random, whose filters do not grow with the set")
     raise CaseError(
         f"learning the attention map from {features} intensities of {len(dataset):,} images needs about "
-        f"{images + filters:.1f} GiB (images {images:.1f}, filters {filters:.1f}); memory_limit is {limit:g}: "
+        f"{images + filters:.1f} GiB ({'a step over the ' if features == 'all' and file is None else ''}images "
+        f"{images:.1f}, filters {filters:.1f}; a third if all are grey); memory_limit is {limit:g}: "
         f"{', or '.join(ways)}"
     )

@@ -32,7 +32,7 @@ WORKFLOWS = [
 SHARED = (
     *("network_def", "preprocessing", "intensity", "label_map", "spacing", "inferer", "sector_box", "image_size"),
     *("backbone", "backbone_options", "find_field", "aspect", "columns", "flip_right_eyes", "color_mean"),
-    *("color_deviation", "classes"),
+    *("color_deviation", "local_contrast", "classes"),
     *("keys", "device", "amp", "bundle_root", "dataset_dir", "output_dir", "checkpoint"),
 )
 

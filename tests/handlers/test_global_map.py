@@ -105,15 +105,18 @@ WAYS = "raise memory_limit, or name a pixel_file, which keeps the images on disk
     [
         (
             {"memory_limit": 3.0},
-            f"all intensities of 5,000 images needs about 8.7 GiB (images 8.4, filters 0.3); memory_limit is 3: {WAYS}",
+            f"all intensities of 5,000 images needs about 8.7 GiB (a step over the images 8.4, filters 0.3; a "
+            f"third if all are grey); memory_limit is 3: {WAYS}",
         ),
         (
             {"memory_limit": 2.5, "features": "random"},
-            "about 2.8 GiB (images 2.8, filters 0.0); memory_limit is 2.5: raise memory_limit, or name a pixel_file",
+            "about 2.8 GiB (images 2.8, filters 0.0; a third if all are grey); memory_limit is 2.5: raise memory_limit,"
+            " or name a pixel_file",
         ),
         (
             {"memory_limit": 0.2, "file": "x.npy"},
-            "about 0.3 GiB (images 0.0, filters 0.3); memory_limit is 0.2: raise memory_limit, or take pixel_features",
+            "about 0.3 GiB (images 0.0, filters 0.3; a third if all are grey); memory_limit is 0.2: raise memory_limit,"
+            " or take pixel_features",
         ),
     ],
     ids=["all", "projected", "file"],
