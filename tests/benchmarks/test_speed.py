@@ -3,27 +3,30 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import speed
 from _measure import count_flops
+from benchmark_scripts import run_script
 
 from ag_networks.registry import create_network
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "speed.py"
 
 
-def run(folder: Path, *options: str) -> tuple[str, dict[str, Any]]:
-    """What the benchmark prints, and the rows that it keeps, by size and pass."""
-    command = [sys.executable, str(SCRIPT), *options, "--repeats", "3", "--json", str(folder / "times.json")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return printed, json.loads((folder / "times.json").read_text())["sizes"]
+def kept(folder: Path) -> dict[str, Any]:
+    """The rows that the benchmark keeps, by size and pass."""
+    return json.loads((folder / "times.json").read_text())["sizes"]
 
 
 @pytest.mark.slow
 def test_it_prints_a_table_and_keeps_the_times(tmp_path: Path) -> None:
-    printed, sizes = run(tmp_path, "--sizes", "32x32x32", "--networks", "attention_unet", "unet")
+    options = ["--sizes", "32x32x32", "--networks", "attention_unet", "unet", "--repeats", "3"]
+    command = [sys.executable, str(SCRIPT), *options, "--json", str(tmp_path / "times.json")]
+    printed, sizes = subprocess.run(command, capture_output=True, text=True, check=True).stdout, kept(tmp_path)
     assert "| attention_unet | 6,407,018 |" in printed
     assert "| unet | 5,888,004 |" in printed
     rows = sizes["32x32x32"]
@@ -35,9 +38,12 @@ def test_it_prints_a_table_and_keeps_the_times(tmp_path: Path) -> None:
     assert rows["training step"]["unet"]["flops"] > 2.5 * plain["flops"]
 
 
-def test_classification_networks_see_frames(tmp_path: Path) -> None:
+def test_classification_networks_see_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the processes for the memory of each network take seconds to start; the slow test has them
+    monkeypatch.setattr(speed, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
     names = ["attention_sononet_8", "sononet_8", "unet"]
-    printed, sizes = run(tmp_path, "--sizes", "32x48", "--batches", "3", "--networks", *names)
+    options = ["--sizes", "32x48", "--batches", "3", "--networks", *names, "--repeats", "3"]
+    printed, sizes = run_script("speed", *options, "--json", tmp_path / "times.json"), kept(tmp_path)
     assert "### 32x48, batch 3, training step" in printed
     assert "| attention_sononet_8 | 177,068 |" in printed
     rows = sizes["32x48, batch 3"]
