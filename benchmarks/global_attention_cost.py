@@ -28,6 +28,8 @@ import torch
 from ag_networks.atomic import atomic_path
 from ag_networks.blocks import PixelCNN
 from ag_networks.data import PixelStack, project_pixels
+from ag_networks.data.pixel_projection import OVERSAMPLING
+from ag_networks.handlers.global_map import STEP_COPIES
 
 __all__ = ["FORMS", "Case", "predict", "tables"]
 
@@ -42,11 +44,9 @@ NAMES = {
 CHANNELS = 3
 COMPONENTS = 64
 CHUNK_IMAGES = 64
-OVERSAMPLING = 8  # of project_pixels
 PASSES = {"principal": 6, "random": 1}  # of a projection over the set
 GIB = 2.0**30
 REPEATS = 3
-WORKSPACE = 3.0  # measured: a convolution, and its gradient, rearrange their input
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Case:
     def expected_bytes(self) -> float:
         """What a step needs at its peak: features, rearranged; hidden channels; filters, their gradient, its sum."""
         hidden = 4.0 * self.hidden * self.size**2
-        return WORKSPACE * self.features_bytes + 4 * hidden + 3 * 4.0 * self.parameters
+        return STEP_COPIES * self.features_bytes + 4 * hidden + 3 * 4.0 * self.parameters
 
 
 def main() -> None:

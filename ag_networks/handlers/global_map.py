@@ -19,7 +19,7 @@ __all__ = ["MAP_SOURCES", "GlobalMapSchedule", "map_source"]
 MAP_SOURCES = ("pixel_cnn", "pixel_weights", "none")
 FEATURES = ("all", *PROJECTIONS)
 ADAM_COPIES = 4  # of every parameter: itself, its gradient, two moments
-STEP_COPIES = 3  # of the images in memory, while a step of the exact form runs
+STEP_COPIES = 3  # measured: a convolution, and its gradient, rearrange the images that they see
 GIB = 2.0**30
 
 _logger = logging.getLogger(__name__)

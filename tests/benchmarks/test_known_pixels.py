@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import known_pixels
 import numpy as np
 import pytest
 import torch
-from known_pixels import CLASSES, KnownSet, draw_set, judge, judge_map, main
+from benchmark_scripts import run_script
+from known_pixels import CLASSES, KnownSet, draw_set, judge, judge_map
 from PIL import Image
 from torch import nn
 
@@ -106,22 +106,19 @@ def test_known_answers(values: list[list[float]], share: float, auroc: float) ->
     assert judge_map(np.array(values, dtype=float), known) == pytest.approx((share, auroc), nan_ok=True)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["known_pixels", *map(str, arguments)])
-    main()
+def run(*arguments: object) -> str:
+    return run_script("known_pixels", *arguments)
 
 
-def test_make_writes_a_folder_for_each_class(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "make", "--output", tmp_path / "set", "--pictures", 6, "--size", 32)
+def test_make_writes_a_folder_for_each_class(tmp_path: Path) -> None:
+    printed = run("make", "--output", tmp_path / "set", "--pictures", 6, "--size", 32)
     made = draw_set(6, size=32)
     for label, name in enumerate(CLASSES):
         paths = sorted((tmp_path / "set" / name).iterdir())
         assert len(paths) == 3
         np.testing.assert_array_equal([np.asarray(Image.open(path)) for path in paths], made.pictures[label::2])
     np.testing.assert_array_equal(np.load(tmp_path / "set" / "known.npy"), made.known)
-    assert capsys.readouterr().out.startswith("6 pictures, 18.8% of the pixels tell the class; AUROC for these of")
+    assert printed.startswith("6 pictures, 18.8% of the pixels tell the class; AUROC for these of")
 
 
 def test_train_calls_what_a_user_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +128,7 @@ def test_train_calls_what_a_user_would(tmp_path: Path, monkeypatch: pytest.Monke
     (runs / "none").mkdir(parents=True)
     (runs / "none" / "results.csv").write_text("")  # done
     settings = ("--settings", "none", "global_penalty_1", "--epochs", 3)
-    run(monkeypatch, "train", "--dataset", tmp_path, "--runs", runs, *settings)
+    run("train", "--dataset", tmp_path, "--runs", runs, *settings)
     assert [module for module, _ in calls] == ["ag_networks.apps.make_datalist", "monai.bundle", "monai.bundle"]
     training, evaluation = (dict(zip(given[1::2], given[2::2], strict=True)) for _, given in calls[1:])
     configs = ["train.json", "own_pictures.json", "evaluate.json"]
@@ -170,13 +167,11 @@ def test_judge_reads_maps_and_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_way(tmp_path: Path) -> None:
     made, runs = tmp_path / "set", tmp_path / "runs"
-    run(monkeypatch, "make", "--output", made, "--pictures", 40, "--size", 32)
+    run("make", "--output", made, "--pictures", 40, "--size", 32)
     options = ("--dataset", made, "--runs", runs, "--size", 32)
-    run(monkeypatch, "train", *options, "--epochs", 2, "--settings", "global_principal")
+    run("train", *options, "--epochs", 2, "--settings", "global_principal")
     assert read_class_names(made / "datalist.json") == {"0": "left", "1": "right"}
-    capsys.readouterr()
-    run(monkeypatch, "judge", *options)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| global_principal |"))
+    (line,) = (line for line in run("judge", *options).splitlines() if line.startswith("| global_principal |"))
     assert 0 < float(line.split(" | ")[6]) < 5.4

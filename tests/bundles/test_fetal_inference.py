@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +14,13 @@ from picture_makers import dicom, save, save_dicom, save_video
 from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import RLELossless
+from tiny_bundle import files_of, predictions, report
 from tiny_planes import (
-    BUNDLE,
     NAMES,
     TINY,
     draw_frame,
     infer,
-    predictions,
-    report,
+    run_command,
     start_weights,
     workflow,
 )
@@ -92,10 +90,6 @@ def results(pictures: Path, plane_weights: Path, tmp_path_factory: pytest.TempPa
     output = tmp_path_factory.mktemp("results")
     infer(pictures, output, plane_weights, least_probability=0.0)
     return output
-
-
-def files_of(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_every_picture_has_a_row_with_all_classes(pictures: Path, results: Path) -> None:
@@ -295,10 +289,7 @@ def test_bad_pictures_get_a_line_each_and_the_good_ones_are_done(
 ) -> None:
     expected = write_bad(tmp_path / "in", clip)
     options = {**TINY, "dataset_dir": "in", "output_dir": "out", "checkpoint": str(plane_weights), "frames": "true"}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(BUNDLE / "configs/inference.json")]
-    for key, value in options.items():
-        command += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    run = run_command("inference", cwd=tmp_path, **options)
     lines = (run.stdout + run.stderr).splitlines()
     assert run.returncode == 1, run.stderr[-2000:]
     assert "Traceback" not in run.stdout + run.stderr

@@ -12,14 +12,13 @@ import torch
 from ignite.engine import Engine, Events
 from picture_makers import save
 from planes_archive import write_archive
-from tiny_pancreas import last
+from tiny_bundle import last, predictions, states_equal
 from tiny_planes import (
     BUNDLE,
     NAMES,
     SHAPES,
     draw_frame,
     infer,
-    predictions,
     start_weights,
     tiny_network,
     train,
@@ -38,17 +37,6 @@ def trained(planes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("trained")
     train(planes, output, max_epochs=3)
     return output
-
-
-def states_equal(a: Any, b: Any) -> bool:
-    """Whether two saved states are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(states_equal, a, b))
-    return a == b
 
 
 def at_start(workflow: Any) -> dict[str, torch.Tensor]:

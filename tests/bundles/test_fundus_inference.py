@@ -1,9 +1,6 @@
 """Inference of the fundus bundle on photographs as clinics have them, good and bad."""
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,8 @@ import pytest
 import torch
 from picture_makers import save, save_dicom
 from PIL import Image
-from tiny_fundus import BUNDLE, NAMES, SIZE, TINY, draw_photograph, infer, predictions, report, workflow
+from tiny_bundle import files_of, predictions, report
+from tiny_fundus import NAMES, SIZE, TINY, draw_photograph, infer, run_command, workflow
 
 pytest_plugins = ["tiny_fixtures", "tiny_fundus_fixtures"]
 
@@ -54,10 +52,6 @@ def results(pictures: Path, fundus_weights: Path, tmp_path_factory: pytest.TempP
     output = tmp_path_factory.mktemp("results")
     infer(pictures, output, fundus_weights, least_probability=0.0)
     return output
-
-
-def files_of(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def warnings_of(output: Path, name: str) -> str:
@@ -165,10 +159,7 @@ def write_bad(folder: Path) -> dict[str, str]:
 def test_bad_pictures_get_a_line_each_and_the_good_ones_are_done(fundus_weights: Path, tmp_path: Path) -> None:
     expected = write_bad(tmp_path / "in")
     options = {**TINY, "dataset_dir": "in", "output_dir": "out", "checkpoint": str(fundus_weights)}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(BUNDLE / "configs/inference.json")]
-    for key, value in options.items():
-        command += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    run = run_command("inference", cwd=tmp_path, **options)
     lines = (run.stdout + run.stderr).splitlines()
     assert run.returncode == 1, run.stderr[-2000:]
     assert "Traceback" not in run.stdout + run.stderr

@@ -1,32 +1,13 @@
 """Training and evaluation of the fundus bundle by two processes, without a GPU."""
 
 import csv
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from tiny_fundus import BUNDLE, TINY_TRAINING, train
-from tiny_pancreas import last
+from tiny_bundle import last
+from tiny_fundus import run_in_two, train
 
 pytest_plugins = ["tiny_fixtures", "tiny_fundus_fixtures"]
-
-LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
-
-
-def run_in_two(*names: str, cwd: Path, **overrides: Any) -> None:
-    """Run the documented command; the overlays choose the device by the process."""
-    files = str([str(BUNDLE / "configs" / f"{name}.json") for name in names])
-    command = [sys.executable, *LAUNCHER, "monai.bundle", "run", "--config_file", files]
-    settings = {key: value for key, value in TINY_TRAINING.items() if key != "device"}
-    for key, value in {**settings, **overrides}.items():
-        command += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
 
 
 def test_two_processes_learn_one_map_and_score_each_picture_once(

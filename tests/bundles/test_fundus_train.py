@@ -10,6 +10,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from picture_makers import save
+from tiny_bundle import last, predictions, states_equal
 from tiny_fundus import (
     BUNDLE,
     NAMES,
@@ -17,13 +18,11 @@ from tiny_fundus import (
     SIZE,
     draw_photograph,
     infer,
-    predictions,
     start_weights,
     tiny_network,
     train,
     training,
 )
-from tiny_pancreas import last
 
 from ag_networks.apps.make_datalist import make_datalist
 
@@ -36,17 +35,6 @@ def trained(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     output = tmp_path_factory.mktemp("trained")
     train(photographs, output, max_epochs=4, cutoff_epoch=2)
     return output
-
-
-def states_equal(a: Any, b: Any) -> bool:
-    """Whether two saved states are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(states_equal, a, b))
-    return a == b
 
 
 def maps_by_epoch(workflow: Any) -> list[torch.Tensor]:

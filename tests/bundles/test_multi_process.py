@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_pancreas import TINY_TRAINING, last, run_command, tiny_network, train, write_datalist
+from tiny_bundle import last
+from tiny_pancreas import run_in_two, tiny_network, train, write_datalist
 
 pytest_plugins = ["tiny_fixtures"]
-
-LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
-# the overlays choose the device by the process
-TINY_PARALLEL = {key: value for key, value in TINY_TRAINING.items() if key != "device"}
 
 
 @pytest.mark.parametrize("names", [["train", "finetune", "multi_gpu_train"]], ids="+".join)
@@ -19,17 +16,8 @@ def test_two_processes_train_one_network(names: list[str], dataset: Path, tmp_pa
     start = tiny_network()
     torch.save(start.state_dict(), tmp_path / "start.pt")
     datalist = write_datalist(tmp_path, training=["case_0", "case_1"], validation=["case_2", "case_0"])
-    run = run_command(
-        *names,
-        launcher=LAUNCHER,
-        cwd=tmp_path,
-        dataset_dir=str(dataset),
-        datalist_file=str(datalist),
-        output_dir="out",
-        pretrained="start.pt",
-        **{**TINY_PARALLEL, "max_epochs": 1},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    paths = {"dataset_dir": str(dataset), "datalist_file": str(datalist), "output_dir": "out", "pretrained": "start.pt"}
+    run_in_two(*names, cwd=tmp_path, **paths, max_epochs=1)
     state = last(tmp_path / "out")
     assert (state["epoch"], state["iteration"]) == (1, 1)  # two cases, one for each process
     assert set(state["network"]) == set(start.state_dict())
@@ -44,14 +32,7 @@ def test_two_processes_score_each_case_once(dataset: Path, weights: Path, tmp_pa
     names = ["case_0", "case_1", "case_2"]  # an odd number
     datalist = write_datalist(tmp_path, training=names[:1], validation=names)
     paths = {"dataset_dir": str(dataset), "datalist_file": str(datalist), "checkpoint": str(weights)}
-    run = run_command(
-        *("train", "evaluate", "multi_gpu_evaluate"),
-        launcher=LAUNCHER,
-        cwd=tmp_path,
-        output_dir="two",
-        **{**TINY_PARALLEL, **paths, "cache_rate": 0.0},
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    run_in_two("train", "evaluate", "multi_gpu_evaluate", cwd=tmp_path, output_dir="two", **paths, cache_rate=0.0)
     train(dataset, tmp_path / "one", "evaluate", **paths, cache_rate=0.0)
     tables = []
     for folder in ("one", "two"):

@@ -12,12 +12,11 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
+from tiny_bundle import last, states_equal
 from tiny_pancreas import (
     BUNDLE,
     TINY_TRAINING,
-    last,
     run_command,
-    same_weights,
     tiny_network,
     train,
     training,
@@ -59,17 +58,6 @@ def kill(workflow: ConfigWorkflow, event: Any) -> None:
         workflow.run()
 
 
-def states_equal(a: Any, b: Any) -> bool:
-    """Whether two saved states are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(states_equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(states_equal, a, b))
-    return a == b
-
-
 def test_training_leaves_the_last_state_and_the_best_network(trained: Path) -> None:
     state = last(trained)
     assert (state["epoch"], state["iteration"]) == (3, 6)
@@ -102,7 +90,7 @@ def test_a_killed_training_ends_as_one_that_was_not(
     train(dataset, tmp_path / "killed", max_epochs=3, num_workers=workers)
     assert states_equal(last(tmp_path / "killed"), last(whole))
     best = [torch.load(folder / "checkpoints/model.pt", weights_only=True) for folder in (whole, tmp_path / "killed")]
-    assert same_weights(*best)
+    assert states_equal(*best)
 
 
 @pytest.mark.slow
@@ -133,8 +121,8 @@ def test_another_seed_gives_another_training(dataset: Path, trained: Path, tmp_p
     train(dataset, tmp_path, max_epochs=1, val_interval=5, seed=1)
     first = last(tmp_path)
     assert first["best"][1] == -1  # never validated: the last network is the one there is
-    assert same_weights(torch.load(tmp_path / "checkpoints/model.pt", weights_only=True), first["network"])
-    assert not same_weights(first["network"], last(trained)["network"])
+    assert states_equal(torch.load(tmp_path / "checkpoints/model.pt", weights_only=True), first["network"])
+    assert not states_equal(first["network"], last(trained)["network"])
 
 
 def test_the_best_network_is_kept_when_a_later_one_is_worse(
@@ -153,8 +141,8 @@ def test_the_best_network_is_kept_when_a_later_one_is_worse(
     train(dataset, tmp_path)
     state = last(tmp_path)
     assert tuple(state["best"]) == (0.5, 1)
-    assert same_weights(torch.load(tmp_path / "checkpoints/model.pt", weights_only=True), first)
-    assert not same_weights(state["network"], first)
+    assert states_equal(torch.load(tmp_path / "checkpoints/model.pt", weights_only=True), first)
+    assert not states_equal(state["network"], first)
 
 
 def test_training_learns(dataset: Path, tmp_path: Path) -> None:
@@ -175,7 +163,7 @@ def test_evaluation_writes_a_table_of_cases(dataset: Path, weights: Path, tmp_pa
     summary = json.loads((tmp_path / "metrics_summary.json").read_text())["classes"]["pancreas"]
     assert {"dsc", "precision", "recall", "s2s_mm", "nsd", "hd95_mm"} <= summary["mean"].keys()
     assert summary["mean"]["dsc"] == pytest.approx(float(row["dsc"]))
-    assert same_weights(workflow.network_def.state_dict(), torch.load(weights, weights_only=True))
+    assert states_equal(workflow.network_def.state_dict(), torch.load(weights, weights_only=True))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics_per_case.csv", "metrics_summary.json"]
 
 

@@ -1,24 +1,18 @@
 """The fundus bundle at a size that tests can run: drawn photographs, a narrow network, few pixels."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiny_pancreas
 import torch
-from monai.bundle import ConfigWorkflow
 from picture_makers import save
+from tiny_bundle import BUNDLES, TinyBundle, class_names
 
 from ag_networks.nets import GlobalAttentionClassifier, create_backbone
 
-BUNDLE = tiny_pancreas.BUNDLE.parent / "fundus_retinopathy_classification"
-NAMES = list(
-    json.loads((BUNDLE / "configs/metadata.json").read_text(encoding="utf-8"))["network_data_format"]["outputs"][
-        "pred"
-    ]["channel_def"].values()
-)
+BUNDLE = BUNDLES / "fundus_retinopathy_classification"
+NAMES = class_names(BUNDLE)
 SIZE = [32, 32]
 OPTIONS = {"block_inplanes": [4, 8, 8, 8], "layers": [1, 1, 1, 1]}
 TINY = {
@@ -30,6 +24,11 @@ TINY = {
     "imagenet": False,
 }
 TINY_TRAINING = {**TINY, "batch_size": 4, "max_epochs": 2, "hidden_channels": 3, "cutoff_epoch": 1}
+
+_TINY = TinyBundle(BUNDLE, TINY, TINY_TRAINING)
+workflow, training, train, infer = _TINY.workflow, _TINY.training, _TINY.train, _TINY.infer
+run_command, run_in_two = _TINY.run_command, _TINY.run_in_two
+
 # grades that are drawn, and how many spots make them
 SPOTS = {0: 0, 2: 8, 4: 30}
 
@@ -76,50 +75,6 @@ def draw_dataset(folder: Path, *, each: int = 4) -> Path:
 def tiny_network(classes: int = len(NAMES)) -> GlobalAttentionClassifier:
     """Return the network that the overrides of `TINY` describe, with random weights."""
     return GlobalAttentionClassifier(create_backbone("resnet18", classes, **OPTIONS), SIZE).eval()
-
-
-def workflow(*names: str, **overrides: Any) -> ConfigWorkflow:
-    """Return the initialized workflow of merged configs; `monai.bundle run` does the same."""
-    kind = "infer" if names[0] == "inference" else "train"
-    files = [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-    made = ConfigWorkflow(files, workflow_type=kind, logging_file=False, **overrides)
-    made.initialize()
-    return made
-
-
-def training(dataset: Path, output: Path, *names: str, **overrides: Any) -> ConfigWorkflow:
-    """Return the initialized workflow of train.json and overlays, at test size."""
-    paths = {"dataset_dir": dataset, "datalist_file": dataset / "datalist.json", "output_dir": output}
-    paths = {key: str(path) for key, path in paths.items()}
-    return workflow("train", *names, **{**TINY_TRAINING, **paths, **overrides})
-
-
-def train(dataset: Path, output: Path, *names: str, **overrides: Any) -> ConfigWorkflow:
-    """Run it."""
-    made = training(dataset, output, *names, **overrides)
-    made.run()
-    made.finalize()
-    return made
-
-
-def infer(dataset: Path, output: Path, weights: Path, *names: str, **overrides: Any) -> ConfigWorkflow:
-    """Run the inference at test size."""
-    paths = {"dataset_dir": str(dataset), "output_dir": str(output), "checkpoint": str(weights)}
-    made = workflow("inference", *names, **{**TINY, **paths, **overrides})
-    made.run()
-    made.finalize()
-    return made
-
-
-def predictions(output: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of predictions.csv by image."""
-    with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return {row["image"]: row for row in csv.DictReader(file)}
-
-
-def report(output: Path) -> dict[str, Any]:
-    """Return predictions.json."""
-    return json.loads((output / "predictions.json").read_text(encoding="utf-8"))
 
 
 def start_weights(path: Path, classes: int = len(NAMES)) -> Path:

@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, RandShiftIntensity
+from tiny_bundle import states_equal
 from torch import nn
 
 from ag_networks.handlers import ResumableTraining
@@ -70,16 +71,6 @@ def last(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "last.pt", weights_only=True)
 
 
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
-
-
 @pytest.mark.parametrize("stop_at", [4, 5, 9, 12], ids=lambda at: f"iteration {at} of 12")
 def test_resumed_equals_unbroken(stop_at: int, tmp_path: Path) -> None:
     whole = Training(tmp_path / "whole").run()
@@ -87,7 +78,7 @@ def test_resumed_equals_unbroken(stop_at: int, tmp_path: Path) -> None:
     epochs = (stop_at - 1) // 3  # whole ones
     assert last(tmp_path / "killed")["epoch"] == epochs
     resumed = Training(tmp_path / "killed").run()
-    assert equal(last(tmp_path / "whole"), last(tmp_path / "killed"))
+    assert states_equal(last(tmp_path / "whole"), last(tmp_path / "killed"))
     assert killed.drawn[: 3 * epochs] + resumed.drawn == whole.drawn
     assert len(set(whole.drawn)) == 12
 
@@ -103,7 +94,7 @@ def test_a_finished_run_does_nothing_and_says_so(tmp_path: Path, caplog: pytest.
     before = last(tmp_path)
     assert "finished" not in caplog.text
     assert Training(tmp_path).run().drawn == []
-    assert equal(last(tmp_path), before)
+    assert states_equal(last(tmp_path), before)
     assert "this training is finished: raise max_epochs, or remove last.pt to start anew" in caplog.text
 
 
@@ -131,13 +122,13 @@ def test_the_best_network_is_kept(stop_at: int | None, best: list[float], kept: 
         )
         again.run()
     assert last(tmp_path)["best"] == (max(best), kept)
-    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), states[kept])
+    assert states_equal(torch.load(tmp_path / "model.pt", weights_only=True), states[kept])
 
 
 def test_without_evaluator_the_last_network_is_the_best(tmp_path: Path) -> None:
     training = Training(tmp_path, evaluator=None).run()
     assert last(tmp_path)["best"] is None
-    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), dict(training.network.state_dict()))
+    assert states_equal(torch.load(tmp_path / "model.pt", weights_only=True), dict(training.network.state_dict()))
     Training(tmp_path, evaluator=None).run(epochs=5)
     assert last(tmp_path)["epoch"] == 5
 
@@ -147,7 +138,7 @@ def test_before_the_first_validation_there_is_no_best(tmp_path: Path) -> None:
     Training(tmp_path, best=never).run(stop_at=8)
     assert not (tmp_path / "model.pt").exists()
     training = Training(tmp_path, best=never).run()  # the last of a run that was never validated is better than none
-    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), dict(training.network.state_dict()))
+    assert states_equal(torch.load(tmp_path / "model.pt", weights_only=True), dict(training.network.state_dict()))
     assert last(tmp_path)["best"] == (-1.0, -1)
 
 
@@ -157,14 +148,14 @@ def test_a_validated_network_replaces_one_that_was_not(tmp_path: Path) -> None:
     first = torch.load(tmp_path / "model.pt", weights_only=True)
     Training(tmp_path, best=values).run(epochs=4)
     assert last(tmp_path)["best"] == (0.3, 3)
-    assert not equal(torch.load(tmp_path / "model.pt", weights_only=True), first)
+    assert not states_equal(torch.load(tmp_path / "model.pt", weights_only=True), first)
 
 
 def test_a_wrapped_network_is_saved_as_itself(tmp_path: Path) -> None:
     training = Training(tmp_path, wrap=True).run()
     assert set(last(tmp_path)["network"]) == {"weight", "bias"}
     resumed = Training(tmp_path).run()
-    assert equal(dict(resumed.network.state_dict()), dict(training.network.state_dict()))
+    assert states_equal(dict(resumed.network.state_dict()), dict(training.network.state_dict()))
 
 
 def test_the_scaler_of_mixed_precision_belongs_to_the_state(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import urllib.error
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from label_server import copy_bundle, get, label_server
 from picture_makers import save
+from tiny_bundle import BUNDLES, class_names, predictions
 from tiny_fundus import draw_photograph
 from tiny_planes import draw_frame
 
@@ -21,7 +21,6 @@ from ag_networks.data import CaseError
 
 pytestmark = pytest.mark.label
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
 FUNDUS, PLANES = "fundus_retinopathy_classification", "fetal_plane_classification"
 CPU = {"params": '{"device": "cpu"}'}
 # Of each bundle two pictures of other kinds, shapes and answers.
@@ -55,7 +54,7 @@ def test_task_describes_the_bundle(name: str, tmp_path: Path) -> None:
     info = _infer_task(copy_bundle(BUNDLES / name, tmp_path)).info()
     assert (info["type"], info["dimension"]) == ("classification", 2)
     assert info["config"]["model_filename"] == ["model.pt"]
-    assert info["labels"] == {label.lower(): index for index, label in enumerate(_class_names(name))}
+    assert info["labels"] == {label.lower(): index for index, label in enumerate(class_names(BUNDLES / name))}
 
 
 @pytest.mark.parametrize("name", [FUNDUS, PLANES])
@@ -102,17 +101,11 @@ def _infer_task(bundle: Path) -> Any:
     return task
 
 
-def _class_names(name: str) -> list[str]:
-    metadata = json.loads((BUNDLES / name / "configs/metadata.json").read_text(encoding="utf-8"))
-    return list(metadata["network_data_format"]["outputs"]["pred"]["channel_def"].values())
-
-
 def _answer_of_bundle(bundle: Path, picture: Path, output: Path) -> dict[str, str]:
     """Return the row of predictions.csv that `monai.bundle run` writes about a picture."""
     folders = {"bundle_root": str(bundle), "dataset_dir": str(picture), "output_dir": str(output)}
     monai.bundle.run(config_file=str(bundle / "configs/inference.json"), device="cpu", **folders)
-    with (output / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = predictions(output).values()
     assert row.pop("image") == picture.name
     return row
 
